@@ -1,0 +1,186 @@
+package proxy
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// stream is what the relay moves octets between.
+type stream interface {
+	io.ReadWriteCloser
+}
+
+// clientConn is an accepted connection. It keeps the books of the server, gives
+// out octets that were read too early, and keeps CloseWrite visible through
+// go-socks5 and net/http.
+type clientConn struct {
+	net.Conn
+	srv    *Server
+	early  []byte // read already, belongs before Conn; one reader
+	once   sync.Once
+	pinned atomic.Pointer[http.Transport] // see forward.go
+
+	// Under srv.mu:
+	busy   bool               // a request is under way
+	closed bool               // Close was called
+	cancel context.CancelFunc // ends what is being done for this client, or nil
+}
+
+// bind returns a context that ends when the connection is closed.
+func (c *clientConn) bind(ctx context.Context) context.Context {
+	ctx, cancel := context.WithCancel(ctx)
+	c.srv.mu.Lock()
+	defer c.srv.mu.Unlock()
+	if c.closed {
+		cancel()
+	}
+	c.cancel = cancel
+	return ctx
+}
+
+// Read gives out the early octets first.
+func (c *clientConn) Read(b []byte) (int, error) {
+	if len(c.early) == 0 {
+		return c.Conn.Read(b)
+	}
+	n := copy(b, c.early)
+	c.early = c.early[n:]
+	return n, nil
+}
+
+// takeEarly returns the early octets and forgets them; the caller owns them.
+func (c *clientConn) takeEarly() []byte {
+	b := c.early
+	c.early = nil
+	return b
+}
+
+// CloseWrite closes the sending direction, if the connection can do that.
+func (c *clientConn) CloseWrite() error { return closeWrite(c.Conn) }
+
+// Close closes the connection and cancels what is being dialled for it.
+func (c *clientConn) Close() error {
+	err := error(net.ErrClosed)
+	c.once.Do(func() {
+		c.srv.cancel(c)
+		err = c.Conn.Close()
+		if t := c.pinned.Load(); t != nil {
+			t.CloseIdleConnections()
+		}
+		c.srv.remove(c)
+	})
+	return err
+}
+
+// abort closes the connection so that the client sees a reset where the
+// transport has that, and does not take what it got for the whole.
+func (c *clientConn) abort() {
+	reset(c.Conn)
+	c.Close()
+}
+
+// setBusy notes whether a request is under way, for Shutdown.
+func (c *clientConn) setBusy(busy bool) {
+	c.srv.mu.Lock()
+	c.busy = busy
+	c.srv.mu.Unlock()
+}
+
+// linger closes the connection in a way that lets the client read the last
+// words: closing with unread octets would reset it at once.
+func (c *clientConn) linger() {
+	defer c.Close()
+	if c.CloseWrite() != nil {
+		return
+	}
+	c.SetReadDeadline(time.Now().Add(time.Second))
+	_, _ = io.CopyN(io.Discard, c, 64<<10)
+}
+
+func closeWrite(c io.Closer) error {
+	if w, ok := c.(interface{ CloseWrite() error }); ok {
+		return w.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+// reset arranges that Close sends RST instead of FIN, where that exists.
+func reset(c any) {
+	if l, ok := c.(interface{ SetLinger(sec int) error }); ok {
+		_ = l.SetLinger(0)
+	}
+}
+
+// serve finds out what the client speaks and serves it.
+func (s *Server) serve(c *clientConn, m Mode) {
+	if m == ModeHTTP {
+		s.handoff.give(c)
+		return
+	}
+	c.SetDeadline(time.Now().Add(s.cfg.HandshakeTimeout))
+	br := s.reader(c)
+	defer s.putReader(br)
+	first, err := br.Peek(1)
+	switch {
+	case err != nil:
+		c.Close()
+	case first[0] == socksVersion5:
+		s.serveSOCKS(c, br)
+	case first[0] == socksVersion4:
+		s.refuseSOCKS4(c)
+	case m == ModeSOCKS5:
+		s.cfg.Logger.Debug("not SOCKS5", "peer", c.RemoteAddr())
+		c.Close()
+	default:
+		c.early = buffered(br)
+		c.SetDeadline(time.Time{})
+		s.handoff.give(c)
+	}
+}
+
+// reader returns a buffered reader from the pool. What remains in it has to be
+// taken out with buffered before it goes back.
+func (s *Server) reader(c net.Conn) *bufio.Reader {
+	br, ok := s.readers.Get().(*bufio.Reader)
+	if !ok {
+		return bufio.NewReader(c)
+	}
+	br.Reset(c)
+	return br
+}
+
+func (s *Server) putReader(br *bufio.Reader) {
+	br.Reset(nil)
+	s.readers.Put(br)
+}
+
+// buffered takes out a copy of what was read ahead.
+func buffered(br *bufio.Reader) []byte {
+	b, _ := br.Peek(br.Buffered())
+	b = bytes.Clone(b)
+	_, _ = br.Discard(len(b))
+	return b
+}
+
+// dial calls the DialFunc within the dial timeout. The error is a *dialError
+// and names the reason why ctx ended, if that was it.
+func (s *Server) dial(ctx context.Context, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.DialTimeout)
+	defer cancel()
+	c, err := s.cfg.Dial(ctx, "tcp", address)
+	if err == nil {
+		return c, nil
+	}
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+		err = errors.Join(cause, err)
+	}
+	return nil, &dialError{address, err}
+}

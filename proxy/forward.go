@@ -1,0 +1,242 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// requestKey is the context key of the client's own request context, which the
+// transport would otherwise hide from a dial.
+type requestKey struct{}
+
+// errSwitched ends the library's part of a request that became a relay.
+var errSwitched = errors.New("proxy: protocol switched")
+
+// errUpgrade is an answer 101 that does not fit the request.
+var errUpgrade = errors.New("proxy: the server switched to a protocol that was not asked for")
+
+// newTransport makes the client side of plain proxying: it keeps connections to
+// servers for later requests, and changes nothing in what it carries.
+func (s *Server) newTransport() *http.Transport {
+	return &http.Transport{
+		DialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
+			// The transport lets a dial outlive its request; we don't.
+			if req, ok := ctx.Value(requestKey{}).(context.Context); ok {
+				var cancel context.CancelCauseFunc
+				ctx, cancel = context.WithCancelCause(ctx)
+				defer context.AfterFunc(req, func() { cancel(context.Cause(req)) })()
+				defer cancel(nil)
+			}
+			return s.dial(ctx, address)
+		},
+		DisableCompression:     true,
+		MaxIdleConns:           256,
+		MaxIdleConnsPerHost:    16,
+		IdleConnTimeout:        s.cfg.KeepAliveTimeout,
+		ExpectContinueTimeout:  time.Second,
+		MaxResponseHeaderBytes: 4 * maxHeader,
+	}
+}
+
+// transportFor returns the transport for a request. A server that speaks NTLM
+// or Negotiate takes the connection for the user, so once a client begins with
+// that, its connection gets servers' connections of its own.
+func (s *Server) transportFor(r *http.Request) *http.Transport {
+	c, ok := r.Context().Value(connKey{}).(*clientConn)
+	if !ok {
+		return s.transport
+	}
+	if t := c.pinned.Load(); t != nil {
+		return t
+	}
+	scheme, _, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "NTLM") && !strings.EqualFold(scheme, "Negotiate") {
+		return s.transport
+	}
+	t := s.newTransport()
+	c.pinned.Store(t)
+	return t
+}
+
+// forward serves an absolute-form request of any method but CONNECT. The rules
+// for intermediaries (hop-by-hop fields, 1xx answers, trailers) are those of
+// httputil.ReverseProxy.
+func (s *Server) forward(w http.ResponseWriter, r *http.Request) {
+	address, err := plainTarget(r.URL)
+	if err != nil {
+		s.badRequest(w, r, err)
+		return
+	}
+	if !s.mayForward(w, r) {
+		return
+	}
+	// Request and answer may flow at the same time.
+	if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
+		s.cfg.Logger.Debug("full duplex", "err", err)
+	}
+	body := &requestBody{ReadCloser: r.Body}
+	r.Body = body
+	p := httputil.ReverseProxy{
+		Transport:      s.transportFor(r),
+		Rewrite:        rewrite,
+		FlushInterval:  -1,
+		BufferPool:     bodyPool{s},
+		ErrorLog:       s.errorLog,
+		ModifyResponse: func(res *http.Response) error { return s.modify(w, r, res) },
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+			s.forwardFailed(w, r, address, body, err)
+		},
+	}
+	p.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestKey{}, r.Context())))
+}
+
+// forwardFailed answers for a server that did not.
+func (s *Server) forwardFailed(w http.ResponseWriter, r *http.Request, address string, body *requestBody, err error) {
+	switch {
+	case errors.Is(err, errSwitched):
+	case errors.Is(err, errUpgrade):
+		s.answer(w, r, problem{http.StatusBadGateway, "http_upgrade_failed", "the destination switched to another protocol", address, err})
+	case body.failed.Load():
+		s.badRequest(w, r, errors.New("the request's body is malformed or broke off"))
+	default:
+		s.answer(w, r, problemOf(address, err))
+	}
+}
+
+// mayForward implements Max-Forwards (RFC 9110, section 7.6.2): it counts down,
+// and answers in the server's stead at zero.
+func (s *Server) mayForward(w http.ResponseWriter, r *http.Request) bool {
+	if r.Method != http.MethodTrace && r.Method != http.MethodOptions {
+		return true
+	}
+	v := r.Header.Get("Max-Forwards")
+	n, err := strconv.ParseUint(v, 10, 31)
+	switch {
+	case err != nil: // absent, or not a number
+		return true
+	case n > 0:
+		r.Header.Set("Max-Forwards", strconv.FormatUint(n-1, 10))
+		return true
+	case r.Method == http.MethodOptions:
+		w.Header().Set("Content-Length", "0")
+		w.WriteHeader(http.StatusOK)
+	default:
+		s.answer(w, r, problem{status: http.StatusMethodNotAllowed, kind: "http_request_error",
+			words: "Max-Forwards is 0 and this proxy does not answer TRACE itself"})
+	}
+	return false
+}
+
+// rewrite undoes what ReverseProxy does for a server's front and a forward
+// proxy must not do.
+func rewrite(p *httputil.ProxyRequest) {
+	p.Out.URL.RawQuery = p.In.URL.RawQuery
+	if path, ok := rawPath(p.In); ok {
+		p.Out.URL.Opaque = path
+	}
+	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
+		if v, ok := p.In.Header[name]; ok && !connectionNames(p.In.Header, name) {
+			p.Out.Header[name] = v
+		}
+	}
+	// The trailers of the request arrive in this very map, after the body.
+	p.Out.Trailer = p.In.Trailer
+}
+
+// connectionNames reports whether Connection makes a field hop-by-hop.
+func connectionNames(h http.Header, name string) bool {
+	for _, v := range h["Connection"] {
+		for token := range strings.SplitSeq(v, ",") {
+			if strings.EqualFold(strings.TrimSpace(token), name) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// rawPath returns the path as the client wrote it, because "a proxy MUST NOT
+// modify the absolute-path and query parts" (RFC 9110, section 7.7), except
+// that an empty path becomes "/", or "*" for OPTIONS (RFC 9112, section 3.2.4).
+// Not ok: net/url has to write it, since it can't take a path that begins with
+// two slashes.
+func rawPath(r *http.Request) (path string, ok bool) {
+	_, rest, _ := strings.Cut(r.RequestURI, "://")
+	i := strings.IndexAny(rest, "/?")
+	switch {
+	case i < 0 && r.Method == http.MethodOptions:
+		return "*", true
+	case i < 0 || rest[i] == '?' || strings.HasPrefix(rest[i:], "//"):
+		return "", false
+	}
+	path, _, _ = strings.Cut(rest[i:], "?")
+	return path, true
+}
+
+// modify is called with the server's answer before it is passed on.
+func (s *Server) modify(w http.ResponseWriter, r *http.Request, res *http.Response) error {
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		return s.switchProtocols(w, r, res)
+	}
+	if _, ok := res.Header["Content-Type"]; !ok {
+		w.Header()["Content-Type"] = nil // keeps net/http from guessing one
+	}
+	return nil
+}
+
+// switchProtocols passes an answer 101 on and relays from then on. The error
+// is errSwitched, unless the answer does not fit.
+func (s *Server) switchProtocols(w http.ResponseWriter, r *http.Request, res *http.Response) error {
+	server, ok := res.Body.(stream)
+	asked, got := r.Header.Get("Upgrade"), res.Header.Get("Upgrade")
+	if !ok || asked == "" || !strings.EqualFold(asked, got) {
+		return fmt.Errorf("%w: %q for %q", errUpgrade, printable(got), printable(asked))
+	}
+	c, early, err := hijack(w)
+	if err != nil {
+		return err
+	}
+	// The caller closes the body when it is told about errSwitched.
+	res.Body = http.NoBody
+	head := *res
+	head.Body = nil
+	if err := head.Write(c); err != nil {
+		server.Close()
+		c.Close()
+		return errSwitched
+	}
+	s.startRelay(c, server, early)
+	return errSwitched
+}
+
+// requestBody notes whether the client's side of a failed request failed.
+type requestBody struct {
+	io.ReadCloser
+	failed atomic.Bool
+}
+
+func (b *requestBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		b.failed.Store(true)
+	}
+	return n, err
+}
+
+// copyLen is how much of an answer's body is moved at once.
+const copyLen = 64 << 10
+
+// bodyPool is the server's pool as httputil.BufferPool.
+type bodyPool struct{ srv *Server }
+
+func (p bodyPool) Get() []byte  { return p.srv.buffer()[:copyLen] }
+func (p bodyPool) Put(b []byte) { p.srv.buffers.Put((*relayBuffer)(b[:cap(b)])) }

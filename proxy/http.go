@@ -1,0 +1,276 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"sync"
+)
+
+// maxHeader bounds the header of a request and of an answer, in octets.
+const maxHeader = 64 << 10
+
+// connKey is the context key of the *clientConn a request came on.
+type connKey struct{}
+
+// newHTTPServer makes the server that parses requests. Strictness about
+// Content-Length, Transfer-Encoding and field syntax is net/http's.
+func (s *Server) newHTTPServer() *http.Server {
+	return &http.Server{
+		Handler:           http.HandlerFunc(s.serveHTTP),
+		ReadHeaderTimeout: s.cfg.HandshakeTimeout,
+		IdleTimeout:       s.cfg.KeepAliveTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          s.errorLog,
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			cc := c.(*clientConn)
+			return context.WithValue(cc.bind(ctx), connKey{}, cc)
+		},
+		ConnState: func(c net.Conn, state http.ConnState) {
+			if state == http.StateActive || state == http.StateIdle {
+				c.(*clientConn).setBusy(state == http.StateActive)
+			}
+		},
+		DisableGeneralOptionsHandler: true,
+	}
+}
+
+// serveHTTP serves one request in the goroutine of its connection.
+func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
+	s.enter()
+	defer s.leave()
+	if r.Method != http.MethodConnect && !r.URL.IsAbs() {
+		s.serveSelf(w, r)
+		return
+	}
+	if !s.creds.validHeader(r.Header) {
+		if r.Header.Get("Proxy-Authorization") != "" {
+			s.cfg.Logger.Info("wrong proxy credentials", "peer", r.RemoteAddr)
+		}
+		w.Header().Set("Proxy-Authenticate", `Basic realm="sstproxy", charset="UTF-8"`)
+		s.answer(w, r, problem{status: http.StatusProxyAuthRequired, kind: "http_request_denied",
+			words: "this proxy wants a user name and a password"})
+		return
+	}
+	if r.Method == http.MethodConnect {
+		s.connect(w, r)
+		return
+	}
+	s.forward(w, r)
+}
+
+// serveSelf answers a request that is for the proxy and not for it to forward.
+func (s *Server) serveSelf(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodOptions && r.RequestURI == "*" {
+		w.Header().Set("Content-Length", "0")
+		w.WriteHeader(http.StatusOK)
+		return
+	}
+	s.answer(w, r, problem{status: http.StatusNotFound, kind: "http_request_error",
+		words: "this is a proxy, not a web server: set it as HTTP or SOCKS5 proxy, for example curl -x http://" +
+			printable(r.Host) + " URL"})
+}
+
+// connect serves CONNECT (RFC 9110, section 9.3.6).
+func (s *Server) connect(w http.ResponseWriter, r *http.Request) {
+	// After a failed CONNECT the client may have sent octets that are not
+	// HTTP, so they must not be read as the next request.
+	w.Header().Set("Connection", "close")
+	address, err := connectTarget(r)
+	if err != nil {
+		s.badRequest(w, r, err)
+		return
+	}
+	target, err := s.dial(r.Context(), address)
+	if err != nil {
+		s.answer(w, r, problemOf(address, err))
+		return
+	}
+	c, early, err := hijack(w)
+	if err != nil {
+		target.Close()
+		s.answer(w, r, problemOf(address, err))
+		return
+	}
+	if _, err := c.Write([]byte("HTTP/1.1 200 Connection established\r\n\r\n")); err != nil {
+		target.Close()
+		c.Close()
+		return
+	}
+	s.startRelay(c, target, early)
+}
+
+// hijack takes the connection from net/http, with what had been read ahead.
+func hijack(w http.ResponseWriter) (c *clientConn, early []byte, err error) {
+	conn, brw, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return nil, nil, fmt.Errorf("proxy: hijack: %w", err)
+	}
+	c = conn.(*clientConn)
+	return c, append(buffered(brw.Reader), c.takeEarly()...), nil
+}
+
+// startRelay relays in a goroutine of its own, so that net/http's with all it
+// holds can end.
+func (s *Server) startRelay(c *clientConn, target stream, early []byte) {
+	s.enter()
+	go func() { // ends when either connection is closed
+		defer s.leave()
+		s.relay(c, target, early)
+	}()
+}
+
+// connectTarget returns the HOST:PORT of a CONNECT request.
+func connectTarget(r *http.Request) (string, error) {
+	if r.ContentLength != 0 {
+		return "", errors.New("a CONNECT request has no body")
+	}
+	host, port, err := net.SplitHostPort(r.Host)
+	if err != nil {
+		return "", errors.New("CONNECT wants HOST:PORT")
+	}
+	return joinTarget(host, port)
+}
+
+// plainTarget returns the HOST:PORT of an absolute-form request.
+func plainTarget(u *url.URL) (string, error) {
+	switch {
+	case u.Scheme == "https":
+		return "", errors.New("https:// can't be requested in plain text: the client has to use CONNECT")
+	case u.Scheme != "http":
+		return "", fmt.Errorf("scheme %q is not served, only http", u.Scheme)
+	case u.Opaque != "":
+		return "", errors.New("want http://HOST/PATH")
+	}
+	port := u.Port()
+	if port == "" {
+		port = "80"
+	}
+	return joinTarget(u.Hostname(), port)
+}
+
+func joinTarget(host, port string) (string, error) {
+	if err := checkHost(host); err != nil {
+		return "", err
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return "", errors.New("the destination's port is not a number from 1 to 65535")
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
+// problem is an answer that the proxy makes up itself.
+type problem struct {
+	status  int
+	kind    string // proxy error type of RFC 9209, section 2.3
+	words   string
+	address string // of the destination, if one is known
+	cause   error  // or nil
+}
+
+// problemOf looks an error up in the table.
+func problemOf(address string, err error) problem {
+	f := classify(err)
+	if d, ok := errors.AsType[*dialError](err); ok {
+		err = d.err
+	}
+	return problem{f.status, f.kind, f.words, address, err}
+}
+
+func (s *Server) badRequest(w http.ResponseWriter, r *http.Request, err error) {
+	s.answer(w, r, problem{status: http.StatusBadRequest, kind: "http_request_error", words: err.Error()})
+}
+
+// answer sends a problem: words in the body for people and in
+// X-Sstproxy-Error for curl -v, Proxy-Status (RFC 9209) for programs.
+func (s *Server) answer(w http.ResponseWriter, r *http.Request, p problem) {
+	s.cfg.Logger.LogAttrs(r.Context(), slog.LevelDebug, "http request failed", slog.String("peer", r.RemoteAddr),
+		slog.String("method", r.Method), slog.String("dst", p.address), slog.Int("status", p.status), slog.Any("err", p.cause))
+	words := p.words
+	status := "sstproxy; error=" + p.kind
+	if p.address != "" {
+		words = p.address + ": " + words
+		status += "; next-hop=" + sfString(p.address)
+	}
+	if p.cause != nil {
+		words += " (" + p.cause.Error() + ")"
+		status += "; details=" + sfString(p.cause.Error())
+	}
+	words = printable(words)
+	body := "sstproxy: " + words + "\n"
+	h := w.Header()
+	h.Set("Proxy-Status", status)
+	h.Set("X-Sstproxy-Error", words)
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(p.status)
+	_, _ = w.Write([]byte(body))
+}
+
+// sfString writes a String of RFC 9651, section 3.3.3.
+func sfString(s string) string {
+	b := []byte{'"'}
+	for _, c := range []byte(printable(s)) {
+		if c == '"' || c == '\\' {
+			b = append(b, '\\')
+		}
+		b = append(b, c)
+	}
+	return string(append(b, '"'))
+}
+
+// handoff is the listener from which net/http takes the connections that turned
+// out to speak HTTP.
+type handoff struct {
+	conns chan *clientConn
+	start sync.Once
+	stop  sync.Once
+	done  chan struct{} // closed by Close
+	serve sync.WaitGroup
+}
+
+func newHandoff() *handoff {
+	return &handoff{conns: make(chan *clientConn), done: make(chan struct{})}
+}
+
+// give passes a connection on.
+func (h *handoff) give(c *clientConn) {
+	srv := c.srv.http
+	h.start.Do(func() {
+		h.serve.Go(func() { _ = srv.Serve(h) }) // ends with Close
+	})
+	select {
+	case h.conns <- c:
+	case <-h.done:
+		c.Close()
+	}
+}
+
+// wait returns when net/http has stopped accepting.
+func (h *handoff) wait() { h.serve.Wait() }
+
+// Accept implements net.Listener.
+func (h *handoff) Accept() (net.Conn, error) {
+	select {
+	case c := <-h.conns:
+		return c, nil
+	case <-h.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener.
+func (h *handoff) Close() error {
+	h.stop.Do(func() { close(h.done) })
+	return nil
+}
+
+// Addr implements net.Listener.
+func (h *handoff) Addr() net.Addr { return &net.UnixAddr{Net: "unix", Name: "proxy"} }

@@ -1,0 +1,344 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// DialFunc opens a connection to address, which is HOST:PORT; HOST may be a
+// name, and the function looks it up where it should be looked up. The network
+// is "tcp". When ctx ends the function must return; ctx does not bound the
+// connection it returned. A connection with a CloseWrite method is closed one
+// direction at a time.
+//
+// Which error leads to which reply is told with errors.Is, by the table in
+// errors.go. It knows [ErrBlocked], those of package syscall (ECONNREFUSED,
+// EHOSTUNREACH, ENETUNREACH, ETIMEDOUT, ENETDOWN for "no tunnel", …),
+// *net.DNSError, timeouts and [context.DeadlineExceeded]. The error's text is
+// shown to HTTP clients.
+type DialFunc func(ctx context.Context, network, address string) (net.Conn, error)
+
+// Config says how a [Server] works. Only Dial is required.
+type Config struct {
+	Dial DialFunc
+
+	// User and Password are what clients must show, by RFC 1929 or by Basic
+	// authentication. Both empty: clients need nothing.
+	User, Password string
+
+	// MaxConns is the number of client connections served at once, over all
+	// listeners; further ones wait unserved, one per listener accepted, the
+	// others in the kernel's queue. 0 = 16384.
+	MaxConns int
+
+	// HandshakeTimeout bounds the time from accepting a connection to its
+	// complete SOCKS request or HTTP header. 0 = 30 s.
+	HandshakeTimeout time.Duration
+
+	// DialTimeout bounds each call of Dial. 0 = 60 s.
+	DialTimeout time.Duration
+
+	// HalfOpenTimeout ends a connection of which one direction has been closed
+	// when nothing moved in the other for so long. 0 = 5 min.
+	HalfOpenTimeout time.Duration
+
+	// IdleTimeout ends a tunnelled connection when nothing moved in either
+	// direction for so long. 0 = never.
+	IdleTimeout time.Duration
+
+	// KeepAliveTimeout ends an HTTP client's connection when no further request
+	// came for so long, and an unused connection to an HTTP server. 0 = 90 s.
+	KeepAliveTimeout time.Duration
+
+	// Logger gets one debug line per failed request, and info about clients
+	// with wrong credentials. nil = none.
+	Logger *slog.Logger
+}
+
+func (c Config) withDefaults() Config {
+	if c.MaxConns == 0 {
+		c.MaxConns = 16384
+	}
+	def := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	def(&c.HandshakeTimeout, 30*time.Second)
+	def(&c.DialTimeout, 60*time.Second)
+	def(&c.HalfOpenTimeout, 5*time.Minute)
+	def(&c.KeepAliveTimeout, 90*time.Second)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// Server serves proxy clients. Its methods may be called concurrently.
+type Server struct {
+	cfg       Config
+	creds     credentials
+	http      *http.Server
+	transport *http.Transport // to HTTP servers, shared by all clients
+	handoff   *handoff        // where http gets its connections from
+	errorLog  *log.Logger     // of the libraries below
+	slots     chan struct{}   // one element per client connection
+	closing   chan struct{}   // closed when Shutdown begins
+	readers   sync.Pool       // *bufio.Reader, for the first octets of a connection
+	buffers   sync.Pool       // *relayBuffer
+	small     sync.Pool       // *smallBuffer
+
+	mu        sync.Mutex
+	listeners map[net.Listener]struct{}
+	conns     map[*clientConn]struct{}
+	jobs      int           // goroutines and handlers running
+	quiet     chan struct{} // if not nil: closed when neither is left
+}
+
+// New returns a server. It listens nowhere and starts nothing before
+// [Server.Serve]. It panics if cfg.Dial is nil.
+func New(cfg Config) *Server {
+	if cfg.Dial == nil {
+		panic("proxy: Config.Dial is nil")
+	}
+	cfg = cfg.withDefaults()
+	s := &Server{
+		cfg:       cfg,
+		creds:     credentials{cfg.User, cfg.Password},
+		errorLog:  slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
+		slots:     make(chan struct{}, cfg.MaxConns),
+		closing:   make(chan struct{}),
+		handoff:   newHandoff(),
+		listeners: map[net.Listener]struct{}{},
+		conns:     map[*clientConn]struct{}{},
+	}
+	s.transport = s.newTransport()
+	s.http = s.newHTTPServer()
+	return s
+}
+
+// Serve accepts connections on l and serves each in its own goroutines, until
+// Shutdown, when it returns [ErrClosed], or until l fails for good. Shortages
+// such as EMFILE are waited out. It closes l.
+func (s *Server) Serve(l net.Listener, m Mode) error {
+	defer l.Close()
+	if !s.addListener(l) {
+		return ErrClosed
+	}
+	defer s.removeListener(l)
+	var pause time.Duration
+	for {
+		c, err := l.Accept()
+		if err == nil {
+			pause = 0
+			if err := s.admit(c, m); err != nil {
+				return err
+			}
+			continue
+		}
+		if s.isClosing() {
+			return ErrClosed
+		}
+		if !passes(err) {
+			return fmt.Errorf("proxy: accept: %w", err)
+		}
+		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+		s.cfg.Logger.Warn("accept failed", "err", err, "retry", pause)
+		s.wait(pause)
+	}
+}
+
+// passes reports whether an error of Accept is about this moment or one
+// connection and not about the listener.
+func passes(err error) bool {
+	if t, ok := errors.AsType[interface {
+		error
+		Temporary() bool
+	}](err); ok && t.Temporary() {
+		return true
+	}
+	return anyOf(syscall.ECONNABORTED, syscall.ENOBUFS, syscall.ENOMEM, syscall.EPERM, syscall.EPROTO)(err)
+}
+
+// wait pauses the accept loop; Shutdown ends it early.
+func (s *Server) wait(d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-s.closing:
+	}
+}
+
+// admit waits for a free slot and starts to serve the connection.
+func (s *Server) admit(c net.Conn, m Mode) error {
+	select {
+	case s.slots <- struct{}{}:
+	case <-s.closing:
+		c.Close()
+		return ErrClosed
+	}
+	cc := &clientConn{Conn: c, srv: s}
+	if !s.add(cc) {
+		cc.Close()
+		return ErrClosed
+	}
+	go func() { // ends with the connection, or when net/http has taken it over
+		defer s.leave()
+		s.serve(cc, m)
+	}()
+	return nil
+}
+
+// Shutdown closes the listeners, drops the connections on which no request is
+// under way, and waits for the others. When ctx ends first it cancels what is
+// being dialled and resets what is left; it then returns ctx's error. When it
+// returns, all goroutines of the server have ended or are about to return.
+// The server can't be used again.
+func (s *Server) Shutdown(ctx context.Context) error {
+	for _, c := range s.beginShutdown() {
+		c.Close()
+	}
+	s.http.SetKeepAlivesEnabled(false)
+	err := s.drained(ctx)
+	if err != nil {
+		for _, c := range s.open() {
+			c.abort()
+		}
+		s.transport.CloseIdleConnections()
+		_ = s.drained(context.Background())
+	}
+	s.handoff.Close()
+	s.handoff.wait()
+	s.transport.CloseIdleConnections()
+	return err
+}
+
+// beginShutdown closes the listeners and returns the idle connections.
+func (s *Server) beginShutdown() (idle []*clientConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.isClosing() {
+		close(s.closing)
+	}
+	for l := range s.listeners {
+		l.Close()
+	}
+	for c := range s.conns {
+		if !c.busy {
+			idle = append(idle, c)
+		}
+	}
+	return idle
+}
+
+func (s *Server) isClosing() bool {
+	select {
+	case <-s.closing:
+		return true
+	default:
+		return false
+	}
+}
+
+// drained waits until no connection, handler or goroutine is left.
+func (s *Server) drained(ctx context.Context) error {
+	s.mu.Lock()
+	if s.jobs == 0 && len(s.conns) == 0 {
+		s.mu.Unlock()
+		return nil
+	}
+	if s.quiet == nil {
+		s.quiet = make(chan struct{})
+	}
+	quiet := s.quiet
+	s.mu.Unlock()
+	select {
+	case <-quiet:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// settle wakes drained. The caller holds the mutex.
+func (s *Server) settle() {
+	if s.jobs == 0 && len(s.conns) == 0 && s.quiet != nil {
+		close(s.quiet)
+		s.quiet = nil
+	}
+}
+
+// enter counts a goroutine or handler that Shutdown waits for.
+func (s *Server) enter() {
+	s.mu.Lock()
+	s.jobs++
+	s.mu.Unlock()
+}
+
+func (s *Server) leave() {
+	s.mu.Lock()
+	s.jobs--
+	s.settle()
+	s.mu.Unlock()
+}
+
+// add registers a connection and counts its goroutine, unless Shutdown has begun.
+func (s *Server) add(c *clientConn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns[c] = struct{}{}
+	if s.isClosing() {
+		return false
+	}
+	s.jobs++
+	return true
+}
+
+// cancel marks a connection as closed and ends what is done for it.
+func (s *Server) cancel(c *clientConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.closed = true
+	if c.cancel != nil {
+		c.cancel()
+	}
+}
+
+func (s *Server) remove(c *clientConn) {
+	s.mu.Lock()
+	delete(s.conns, c)
+	s.settle()
+	s.mu.Unlock()
+	<-s.slots
+}
+
+func (s *Server) open() (conns []*clientConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		conns = append(conns, c)
+	}
+	return conns
+}
+
+func (s *Server) addListener(l net.Listener) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.listeners[l] = struct{}{}
+	return !s.isClosing()
+}
+
+func (s *Server) removeListener(l net.Listener) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.listeners, l)
+}

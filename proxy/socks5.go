@@ -1,0 +1,246 @@
+package proxy
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/armon/go-socks5"
+)
+
+// Versions, and commands of RFC 1928, section 4.
+const (
+	socksVersion4 = 4
+	socksVersion5 = 5
+
+	commandConnect      = socks5.ConnectCommand
+	commandBind         = socks5.BindCommand
+	commandUDPAssociate = socks5.AssociateCommand
+)
+
+// socksRequest is what a client asked for, as it asked.
+type socksRequest struct {
+	command byte
+	host    string // a name or an address
+	port    int
+}
+
+func (r socksRequest) address() string { return net.JoinHostPort(r.host, strconv.Itoa(r.port)) }
+
+// serveSOCKS serves one connection whose first octet says SOCKS5.
+func (s *Server) serveSOCKS(c *clientConn, br *bufio.Reader) {
+	req, err := s.readSOCKS(c, br)
+	if err != nil {
+		s.cfg.Logger.Debug("socks handshake", "peer", c.RemoteAddr(), "err", err)
+		c.linger()
+		return
+	}
+	c.SetDeadline(time.Time{})
+	c.setBusy(true)
+	switch req.command {
+	case commandConnect:
+		s.socksConnect(c.bind(context.Background()), c, br, req)
+	case commandBind, commandUDPAssociate: // known, not served
+		s.refuseSOCKS(c, replyCommandNotSupported, req, errors.ErrUnsupported)
+	default:
+		s.refuseSOCKS(c, replyCommandNotSupported, req, errors.ErrUnsupported)
+	}
+}
+
+// socksConnect serves the command CONNECT.
+func (s *Server) socksConnect(ctx context.Context, c *clientConn, br *bufio.Reader, req socksRequest) {
+	if err := checkHost(req.host); err != nil {
+		s.refuseSOCKS(c, replyGeneralFailure, req, err)
+		return
+	}
+	target, err := s.dialWatched(ctx, c, br, req.address())
+	if err != nil {
+		s.refuseSOCKS(c, classify(err).reply, req, err)
+		return
+	}
+	if _, err := c.Write(appendReply(nil, replySucceeded, target.LocalAddr())); err != nil {
+		target.Close()
+		c.Close()
+		return
+	}
+	s.relay(c, target, buffered(br))
+}
+
+// dialWatched dials, and gives up when the client goes away meanwhile.
+func (s *Server) dialWatched(ctx context.Context, c *clientConn, br *bufio.Reader, address string) (net.Conn, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	done := make(chan struct{})
+	go func() { // ends with the client, or with the deadline set below
+		defer close(done)
+		if clientGone(br) {
+			cancel(errClientGone)
+		}
+	}()
+	target, err := s.dial(ctx, address)
+	c.SetReadDeadline(time.Unix(1, 0))
+	<-done
+	c.SetReadDeadline(time.Time{})
+	return target, err
+}
+
+// clientGone reads ahead until it knows that the client has left, or has no
+// more room, or is stopped by a read deadline. A client that sent data ahead of
+// the reply and then closed its sending direction has not left.
+func clientGone(br *bufio.Reader) bool {
+	for {
+		_, err := br.Peek(br.Buffered() + 1)
+		switch {
+		case err == nil:
+			continue
+		case errors.Is(err, bufio.ErrBufferFull) || isTimeout(err):
+			return false
+		case err == io.EOF:
+			return br.Buffered() == 0
+		}
+		return true
+	}
+}
+
+// refuseSOCKS sends a reply that ends the connection.
+func (s *Server) refuseSOCKS(c *clientConn, code byte, req socksRequest, err error) {
+	s.cfg.Logger.Debug("socks request failed", "peer", c.RemoteAddr(), "command", req.command,
+		"dst", req.address(), "reply", code, "err", err)
+	if _, err := c.Write(appendReply(nil, code, nil)); err != nil {
+		c.Close()
+		return
+	}
+	c.linger()
+}
+
+// refuseSOCKS4 answers "request rejected or failed" in the form of SOCKS4.
+func (s *Server) refuseSOCKS4(c *clientConn) {
+	s.cfg.Logger.Info("SOCKS4 is not supported, use SOCKS5", "peer", c.RemoteAddr())
+	if _, err := c.Write([]byte{0, 91, 0, 0, 0, 0, 0, 0}); err != nil {
+		c.Close()
+		return
+	}
+	c.linger()
+}
+
+// appendReply appends a reply (RFC 1928, section 6) with the bound address, or
+// with 0.0.0.0:0 if that is not an IP address and port.
+func appendReply(b []byte, code byte, bound net.Addr) []byte {
+	ap := netip.AddrPortFrom(netip.IPv4Unspecified(), 0)
+	if bound != nil {
+		if p, err := netip.ParseAddrPort(bound.String()); err == nil {
+			ap = netip.AddrPortFrom(p.Addr().Unmap().WithZone(""), p.Port())
+		}
+	}
+	const atypIPv4, atypIPv6 = 1, 4
+	atyp := byte(atypIPv4)
+	if ap.Addr().Is6() {
+		atyp = atypIPv6
+	}
+	b = append(b, socksVersion5, code, 0, atyp)
+	b = append(b, ap.Addr().AsSlice()...)
+	return append(b, byte(ap.Port()>>8), byte(ap.Port()))
+}
+
+// handshake lends a connection to go-socks5 for the method negotiation, the
+// authentication and the request. It hands out one octet per Read, so that the
+// library never reads ahead. Once the request is known, what the library writes
+// is its own idea of a reply: it is dropped, because we reply.
+type handshake struct {
+	net.Conn
+	in    *bufio.Reader
+	creds credentials
+	wrong bool // credentials were shown and refused
+	req   *socksRequest
+}
+
+// readSOCKS reads everything up to and including the request. On an error all
+// that the client needs to be told has been sent.
+func (s *Server) readSOCKS(c *clientConn, br *bufio.Reader) (socksRequest, error) {
+	h := &handshake{Conn: c, in: br, creds: s.creds}
+	cfg := socks5.Config{
+		AuthMethods: []socks5.Authenticator{socks5.UserPassAuthenticator{Credentials: h}},
+		Resolver:    h,
+		Rewriter:    h,
+		Rules:       h,
+		Logger:      log.New(io.Discard, "", 0),
+	}
+	if !s.creds.required() {
+		// The user/password method stays: some clients offer nothing else.
+		cfg.AuthMethods = append(cfg.AuthMethods, socks5.NoAuthAuthenticator{})
+	}
+	lib, err := socks5.New(&cfg)
+	if err != nil {
+		return socksRequest{}, fmt.Errorf("proxy: socks5: %w", err)
+	}
+	err = lib.ServeConn(h)
+	if h.wrong {
+		s.cfg.Logger.Info("wrong proxy credentials", "peer", c.RemoteAddr())
+	}
+	if h.req == nil {
+		return socksRequest{}, fmt.Errorf("proxy: socks5: %w", err)
+	}
+	return *h.req, nil
+}
+
+// Read implements net.Conn.
+func (h *handshake) Read(b []byte) (int, error) { return h.in.Read(b[:min(len(b), 1)]) }
+
+// Write implements net.Conn.
+func (h *handshake) Write(b []byte) (int, error) {
+	if h.req != nil {
+		return len(b), nil
+	}
+	return h.Conn.Write(b)
+}
+
+// Close implements net.Conn. The library closes when it is done; we are not.
+func (h *handshake) Close() error { return nil }
+
+// Valid implements socks5.CredentialStore.
+func (h *handshake) Valid(user, password string) bool {
+	ok := h.creds.Valid(user, password)
+	h.wrong = !ok
+	return ok
+}
+
+// Resolve implements socks5.NameResolver: names stay names.
+func (h *handshake) Resolve(ctx context.Context, _ string) (context.Context, net.IP, error) {
+	return ctx, nil, nil
+}
+
+// Rewrite implements socks5.AddressRewriter. The library calls it for every
+// command before it acts, so here the request is taken.
+func (h *handshake) Rewrite(ctx context.Context, r *socks5.Request) (context.Context, *socks5.AddrSpec) {
+	h.req = &socksRequest{command: r.Command, host: r.DestAddr.FQDN, port: r.DestAddr.Port}
+	if len(r.DestAddr.IP) > 0 {
+		h.req.host = r.DestAddr.IP.String()
+	}
+	return ctx, r.DestAddr
+}
+
+// Allow implements socks5.RuleSet: the library's own part ends here.
+func (h *handshake) Allow(ctx context.Context, _ *socks5.Request) (context.Context, bool) {
+	return ctx, false
+}
+
+// checkHost refuses what can't be a host in any notation, so that it reaches
+// neither a resolver nor a log.
+func checkHost(host string) error {
+	if host == "" {
+		return errors.New("proxy: the destination has no host")
+	}
+	for i := range len(host) {
+		if host[i] <= ' ' || host[i] == 0x7f {
+			return errors.New("proxy: the destination's host has a blank or control character in it")
+		}
+	}
+	return nil
+}
