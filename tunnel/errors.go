@@ -1,0 +1,94 @@
+package tunnel
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+)
+
+var (
+	// ErrMissingEKU means that the server's certificate names no extended key
+	// usage that permits TLS servers; a client "MUST" check that [MS-SSTP] 3.2.4.1.
+	ErrMissingEKU = errors.New("certificate is not meant for TLS servers: no serverAuth extended key usage")
+
+	// ErrHTTPTimeout means that the server took the request and stayed silent.
+	ErrHTTPTimeout = errors.New("no reply to SSTP_DUPLEX_POST within 60 s")
+
+	// ErrFlood means that the server asked for so many answers, without
+	// reading them, that no more are kept.
+	ErrFlood = errors.New("server sends requests faster than it takes the answers")
+
+	// ErrAddressChanged means that the server renegotiated the link and gave
+	// another IP address: connections inside the tunnel can't go on.
+	ErrAddressChanged = errors.New("server changed the address of the tunnel")
+
+	// ErrRunning means that Run was called twice, or after Close.
+	ErrRunning = errors.New("session is already running or closed")
+)
+
+// Error is what Dial and Run return: the phase in which the session ended and
+// the cause, which errors.Is and errors.As see.
+type Error struct {
+	Phase Phase
+	Err   error
+}
+
+func (e *Error) Error() string { return fmt.Sprintf("tunnel: %v: %v", e.Phase, e.Err) }
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// CertificateError means that TLS worked but the server did not prove to be
+// the one that was asked for.
+type CertificateError struct {
+	Chain      []*x509.Certificate // as sent, leaf first; never empty
+	ServerName string              // the name that was to be proved
+	Err        error               // from crypto/x509, ErrMissingEKU or *PinError
+}
+
+func (e *CertificateError) Error() string {
+	return fmt.Sprintf("server certificate for %s not accepted: %v", e.ServerName, e.Err)
+}
+
+// Unwrap returns the reason.
+func (e *CertificateError) Unwrap() error { return e.Err }
+
+// PinError means that neither the leaf's public key nor the leaf itself is
+// among those the user pinned.
+type PinError struct {
+	Pin         [32]byte // SHA-256 of the leaf's SubjectPublicKeyInfo
+	Fingerprint [32]byte // SHA-256 of the leaf
+}
+
+func (e *PinError) Error() string {
+	return fmt.Sprintf("certificate matches no pin: its key is %s, its fingerprint %s",
+		FormatPin(e.Pin), FormatFingerprint(e.Fingerprint))
+}
+
+// BindingError means that the server ended the call right after the crypto
+// binding was sent: it saw another TLS certificate than we did, or derived
+// another key from the authentication ([MS-SSTP] 3.3.5.2.3).
+type BindingError struct {
+	Err error // *sstp.AbortError, or the loss of the connection
+}
+
+func (e *BindingError) Error() string { return fmt.Sprintf("crypto binding refused: %v", e.Err) }
+
+// Unwrap returns how the server ended the call.
+func (e *BindingError) Unwrap() error { return e.Err }
+
+// Pin returns the SHA-256 of a certificate's SubjectPublicKeyInfo.
+func Pin(c *x509.Certificate) [32]byte { return sha256.Sum256(c.RawSubjectPublicKeyInfo) }
+
+// Fingerprint returns the SHA-256 of a certificate's DER.
+func Fingerprint(c *x509.Certificate) [32]byte { return sha256.Sum256(c.Raw) }
+
+// FormatPin writes a pin as ParsePin reads it: sha256/BASE64.
+func FormatPin(p [32]byte) string { return "sha256/" + base64.StdEncoding.EncodeToString(p[:]) }
+
+// FormatFingerprint writes a fingerprint as ParseFingerprint reads it: 64
+// hexadecimal digits.
+func FormatFingerprint(f [32]byte) string { return hex.EncodeToString(f[:]) }

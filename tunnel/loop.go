@@ -1,0 +1,383 @@
+package tunnel
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sstproxy/tunnel/ppp"
+	"sstproxy/tunnel/sstp"
+)
+
+const (
+	// terminateTimeout bounds the wait for the Ack to our Terminate-Request.
+	terminateTimeout = 3 * time.Second
+	// closeTimeout bounds an orderly end, up to the close of TLS.
+	closeTimeout = 6 * time.Second
+	// cancelTimeout bounds it when the caller has already given up.
+	cancelTimeout = time.Second
+	// bindingWindow is how soon after Call Connected an end means that the
+	// server refused the crypto binding: they all check it on receipt.
+	bindingWindow = 3 * time.Second
+)
+
+// Session is an SSTP session. Info and Close may be called from any goroutine,
+// Run once.
+type Session struct {
+	log  *slog.Logger
+	info Info
+	mtu  int // the user's bound
+
+	raw  net.Conn
+	conn *tls.Conn
+	out  sendQueue
+
+	// Owned by the loop.
+	call      *sstp.Call
+	link      *ppp.Link
+	linkUp    bool      // the link was told that its lower layer is up
+	connected time.Time // when Call Connected went out
+	timer     *time.Timer
+	cause     error // why the session ends; the first one counts
+
+	// What reader and writer share with the loop.
+	base     time.Time               // heard and sent count from here
+	heard    atomic.Int64            // nanoseconds from base to the last read
+	sent     atomic.Int64            // and to the last write
+	open     atomic.Bool             // IP packets may travel
+	packets  atomic.Pointer[Packets] // nil until Run
+	inbound  chan frame              // from the reader; closed by it
+	readErr  error                   // why the reader ended; valid after inbound is closed
+	writeErr chan error              // capacity 1
+	stop     chan struct{}           // ends the writer
+	wg       sync.WaitGroup          // reader and writer
+
+	quit    chan struct{} // closed by Close
+	quitted sync.Once
+	running atomic.Bool   // Run or Close has taken the loop
+	ended   chan struct{} // closed when all is over
+}
+
+// frame is what the reader leaves to the loop: the payload of an SSTP packet.
+type frame struct {
+	control bool
+	payload []byte // owned by the receiver
+}
+
+// newSession starts reader and writer. rest holds octets already read.
+func newSession(cfg Config, raw net.Conn, conn *tls.Conn, rest []byte, rtt time.Duration) *Session {
+	s := &Session{
+		log: cfg.logger(), mtu: cfg.MTU, raw: raw, conn: conn,
+		call: sstp.NewCall(sstp.CallConfig{Certificate: conn.ConnectionState().PeerCertificates[0].Raw}),
+		link: ppp.NewLink(ppp.Config{
+			User: cfg.User, Password: cfg.Password, Methods: cfg.methods(),
+			Addr: cfg.RequestAddress, IPv6: cfg.IPv6, FirstRestart: firstRestart(rtt),
+		}),
+		timer: time.NewTimer(time.Hour), base: time.Now(),
+		inbound: make(chan frame, 16), writeErr: make(chan error, 1),
+		stop: make(chan struct{}), quit: make(chan struct{}), ended: make(chan struct{}),
+	}
+	s.out.init()
+	s.wg.Go(func() { s.read(rest) }) // ends when the connection is closed
+	s.wg.Go(s.write)                 // ends with s.stop, or with the connection
+	return s
+}
+
+// firstRestart is how long to wait before the first retransmission of a
+// Configure-Request: soon, because accel-ppp loses the first one of IPCP in a
+// third of all connects, but not before a slow path can have brought the answer.
+func firstRestart(rtt time.Duration) time.Duration {
+	return min(max(4*rtt, 250*time.Millisecond), 3*time.Second)
+}
+
+// establish turns the loop until the first network protocol is open. If that
+// fails it ends the session.
+func (s *Session) establish(ctx context.Context, d *dialer) error {
+	s.call.Start(time.Now())
+	for {
+		s.report(d)
+		if s.link.Opened() {
+			return s.opened()
+		}
+		if s.over() {
+			break
+		}
+		if err := s.turn(ctx, s.quit); err != nil {
+			s.end(cancelTimeout)
+			return err
+		}
+	}
+	s.end(closeTimeout)
+	return s.cause
+}
+
+// report tells d which phases are done by now.
+func (s *Session) report(d *dialer) {
+	if d.phase == PhaseSSTP && s.call.PassesPPP() {
+		d.done("Call Connect Ack, " + s.call.Hash().String())
+	}
+	if d.phase == PhaseLCP && s.link.Phase() >= ppp.PhaseAuthenticate && s.link.Phase() != ppp.PhaseTerminate {
+		d.done(fmt.Sprintf("MRU %d, %v", s.link.MTU(), s.link.Method()))
+	}
+	if _, ok := s.link.Authenticated(); ok && d.phase == PhaseAuth {
+		d.done(s.link.Method().String())
+	}
+	if d.phase == PhaseIPCP && s.link.Opened() {
+		v4, _ := s.link.IPv4()
+		d.done(v4.Addr.String())
+	}
+}
+
+// opened fills in what was negotiated.
+func (s *Session) opened() error {
+	s.info.IPv4, _ = s.link.IPv4()
+	s.info.IPv6, _ = s.link.IPv6()
+	s.info.MTU = min(s.link.MTU(), 1500)
+	if s.mtu != 0 {
+		s.info.MTU = min(s.info.MTU, s.mtu)
+	}
+	s.info.Method, s.info.Hash = s.link.Method(), s.call.Hash()
+	return nil
+}
+
+// Run moves packets between p and the server until the session ends. It
+// returns nil if that was asked for, by ctx or by Close: the session has then
+// ended in order (LCP Terminate, SSTP Call Disconnect, TLS close_notify), each
+// wait bounded. Otherwise it returns an [*Error] with the cause.
+func (s *Session) Run(ctx context.Context, p Packets) error {
+	if !s.running.CompareAndSwap(false, true) {
+		return &Error{Phase: PhaseUp, Err: ErrRunning}
+	}
+	s.packets.Store(&p)
+	s.out.wake()
+	for !s.over() {
+		if err := s.turn(ctx, s.quit); err != nil {
+			s.end(closeTimeout)
+			return nil
+		}
+	}
+	s.end(closeTimeout)
+	return &Error{Phase: PhaseUp, Err: s.cause}
+}
+
+// Close ends the session in order and waits until nothing of it is left.
+func (s *Session) Close() error {
+	s.quitted.Do(func() { close(s.quit) })
+	if s.running.CompareAndSwap(false, true) {
+		s.end(closeTimeout)
+	}
+	<-s.ended
+	return nil
+}
+
+// errQuit is what a turn returns after Close.
+var errQuit = errors.New("session closed")
+
+// turn sends what is pending, waits for one event and handles it. It returns
+// an error only if ctx or quit ended the wait.
+func (s *Session) turn(ctx context.Context, quit <-chan struct{}) error {
+	s.flush()
+	s.arm()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-quit:
+		return errQuit
+	case f, ok := <-s.inbound:
+		s.catchUp()
+		if !ok {
+			s.lost(s.readErr)
+		} else {
+			s.receive(f)
+		}
+	case err := <-s.writeErr:
+		s.lost(err)
+	case <-s.timer.C:
+		s.catchUp()
+		now := time.Now()
+		s.call.Advance(now)
+		s.link.Advance(now)
+	}
+	s.settle()
+	return nil
+}
+
+// catchUp tells the state machines what passed them by on the data path.
+func (s *Session) catchUp() {
+	heard := s.base.Add(time.Duration(s.heard.Load()))
+	s.call.Heard(heard)
+	s.link.Heard(heard)
+	s.link.Sent(s.base.Add(time.Duration(s.sent.Load())))
+}
+
+// arm sets the timer to the earlier of the two deadlines.
+func (s *Session) arm() {
+	next := s.call.NextTimeout()
+	if t := s.link.NextTimeout(); next.IsZero() || !t.IsZero() && t.Before(next) {
+		next = t
+	}
+	if next.IsZero() {
+		s.timer.Stop()
+		return
+	}
+	s.timer.Reset(time.Until(next))
+}
+
+// receive hands a frame to the layer it is for.
+func (s *Session) receive(f frame) {
+	now := time.Now()
+	if f.control {
+		s.logMessage("control packet received", f.payload)
+		s.call.Receive(now, f.payload)
+		return
+	}
+	// "data packet before Ack: drop", and PPP is over once the call is ending.
+	if s.call.PassesPPP() {
+		s.logFrame("ppp frame received", f.payload)
+		s.link.Receive(now, f.payload)
+	}
+}
+
+// settle carries the outcomes of one layer to the other.
+func (s *Session) settle() {
+	now := time.Now()
+	if s.call.PassesPPP() && !s.linkUp {
+		s.linkUp = true
+		s.link.Up(now) // SoftEther says nothing until it has seen a PPP frame
+	}
+	if hlak, ok := s.link.Authenticated(); ok && s.call.State() == sstp.ClientConnectAckReceived {
+		s.call.Authenticated(now, hlak)
+		s.connected = now
+	}
+	s.note()
+	open := s.link.Opened() && s.call.State() == sstp.ClientCallConnected && s.cause == nil
+	if open && s.addressChanged() {
+		s.cause, open = ErrAddressChanged, false
+	}
+	if s.open.Swap(open) != open {
+		s.out.wake()
+	}
+}
+
+// note keeps the first cause of an end.
+func (s *Session) note() {
+	if s.cause != nil {
+		return
+	}
+	if s.cause = s.link.Err(); s.cause != nil {
+		return
+	}
+	if s.cause = s.call.Err(); s.cause != nil && s.bindingRefused(s.cause) {
+		s.cause = &BindingError{Err: s.cause}
+	}
+}
+
+// bindingRefused tells whether an end looks like the answer to our Call
+// Connected: RRAS and accel-ppp abort with a status, others just close.
+func (s *Session) bindingRefused(err error) bool {
+	if s.connected.IsZero() || s.link.Opened() || time.Since(s.connected) > bindingWindow {
+		return false
+	}
+	var abort *sstp.AbortError
+	if errors.As(err, &abort) {
+		return abort.ByPeer
+	}
+	return errors.Is(err, sstp.ErrLinkLost)
+}
+
+// addressChanged tells whether a renegotiation gave another address than the
+// one this session was opened with.
+func (s *Session) addressChanged() bool {
+	v4, ok := s.link.IPv4()
+	return ok && s.info.IPv4.Addr.IsValid() && v4.Addr != s.info.IPv4.Addr
+}
+
+// lost takes the end of the transport to both layers.
+func (s *Session) lost(err error) {
+	now := time.Now()
+	s.call.LowerDown(now, err)
+	s.link.Down(now)
+}
+
+// over tells whether the session can't go on.
+func (s *Session) over() bool { return s.cause != nil || s.call.Done() }
+
+// flush queues what the state machines have to send. Call Connected stands
+// before the first network protocol packet because the call comes first.
+func (s *Session) flush() {
+	var err error
+	for _, p := range s.call.Pending() {
+		s.logMessage("control packet sent", p[sstp.HeaderLen:])
+		err = s.out.add(p)
+	}
+	for _, f := range s.link.Pending() {
+		if s.call.PassesPPP() {
+			s.logFrame("ppp frame sent", f)
+			err = s.out.add(sstp.AppendData(nil, f))
+		}
+	}
+	if err != nil {
+		s.cause = err
+	}
+}
+
+// end closes link, call and TLS in this order and waits for reader and writer.
+func (s *Session) end(bound time.Duration) {
+	s.running.Store(true)
+	s.open.Store(false)
+	cause := s.cause // of what follows, this is the reason
+	ctx, cancel := context.WithTimeout(context.Background(), bound)
+	defer cancel()
+	s.flush() // an Ack to the peer's Terminate-Request goes before our Disconnect
+	s.terminate(ctx)
+	s.disconnect(ctx)
+
+	// The writer drains its queue first; a peer that reads no more can't hold it.
+	s.raw.SetWriteDeadline(time.Now().Add(cancelTimeout))
+	close(s.stop)
+	s.wg.Go(func() { // ends with the reader, which must not wait for the loop now
+		for range s.inbound {
+		}
+	})
+	<-s.out.drained
+	s.conn.Close() // sends close_notify
+	s.wg.Wait()
+	s.timer.Stop()
+	close(s.ended)
+	if cause != nil {
+		s.log.Info("tunnel down", "err", cause)
+	} else {
+		s.log.Info("tunnel down on request")
+	}
+}
+
+// terminate ends the PPP link: Terminate-Request, and a short wait for its Ack.
+func (s *Session) terminate(ctx context.Context) {
+	if s.cause != nil || !s.call.PassesPPP() || !s.linkUp {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, terminateTimeout)
+	defer cancel()
+	s.link.Close(time.Now())
+	for !s.link.Done() && s.call.PassesPPP() {
+		if s.turn(ctx, nil) != nil {
+			return
+		}
+	}
+}
+
+// disconnect ends the SSTP call.
+func (s *Session) disconnect(ctx context.Context) {
+	s.call.Disconnect(time.Now())
+	for !s.call.Done() {
+		if s.turn(ctx, nil) != nil {
+			return
+		}
+	}
+}

@@ -1,0 +1,155 @@
+package tunnel
+
+import (
+	"context"
+	"crypto/subtle"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+)
+
+// TLSConfig says how the server proves who it is. The zero value wants a
+// certificate for Config.ServerName from a root the system trusts.
+type TLSConfig struct {
+	// CA holds PEM certificates that are trusted beside the system's roots.
+	CA []byte
+
+	// Pins are SHA-256 values of public keys, Fingerprints of leaf
+	// certificates. When either is set, the leaf must match one of them. A
+	// match is the proof: chain, name, validity and key usage are then looked
+	// at only if CA is set too.
+	Pins         [][32]byte
+	Fingerprints [][32]byte
+
+	// Insecure accepts any certificate that Pins and Fingerprints leave: whoever
+	// can redirect the connection can then read it and take part in it.
+	Insecure bool
+}
+
+// ParsePin reads sha256/BASE64, the form of curl and of HTTP public key pins;
+// "sha256//BASE64" is taken as well.
+func ParsePin(s string) (pin [32]byte, err error) {
+	rest, ok := strings.CutPrefix(s, "sha256/")
+	if !ok {
+		return pin, fmt.Errorf("pin %q: want sha256/BASE64", s)
+	}
+	b, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(rest, "/"))
+	if err != nil || len(b) != len(pin) {
+		// A key whose digest starts with "/" has one more slash of its own.
+		b, err = base64.StdEncoding.DecodeString(rest)
+	}
+	if err != nil || len(b) != len(pin) {
+		return pin, fmt.Errorf("pin %q: want the base64 of 32 octets behind sha256/", s)
+	}
+	return [32]byte(b), nil
+}
+
+// ParseFingerprint reads the SHA-256 of a certificate: 64 hexadecimal digits,
+// with or without colons or blanks between them.
+func ParseFingerprint(s string) (fp [32]byte, err error) {
+	clean := strings.NewReplacer(":", "", " ", "").Replace(s)
+	b, err := hex.DecodeString(clean)
+	if err != nil || len(b) != len(fp) {
+		return fp, fmt.Errorf("fingerprint %q: want 64 hexadecimal digits (SHA-256)", s)
+	}
+	return [32]byte(b), nil
+}
+
+// roots returns the pool to verify against; nil means the system's.
+func (c TLSConfig) roots() (*x509.CertPool, error) {
+	if len(c.CA) == 0 {
+		return nil, nil
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM(c.CA) {
+		return nil, errors.New("CA file holds no PEM certificate")
+	}
+	return pool, nil
+}
+
+// handshakeTLS speaks TLS 1.2 or 1.3 on raw and proves the server's identity.
+// It sends no ALPN (no known client does) and keeps no session: the hash in
+// the crypto binding must be that of a certificate seen in this very handshake.
+func handshakeTLS(ctx context.Context, raw net.Conn, c TLSConfig, serverName string) (*tls.Conn, error) {
+	roots, err := c.roots()
+	if err != nil {
+		return nil, err
+	}
+	conn := tls.Client(raw, &tls.Config{
+		ServerName: serverName,
+		MinVersion: tls.VersionTLS12,
+		// Records start at full size: a tunnel is no web page.
+		DynamicRecordSizingDisabled: true,
+		// Not a weakening: VerifyConnection below verifies instead, so that
+		// pins can stand for the chain and the errors carry the chain.
+		InsecureSkipVerify: true,
+		VerifyConnection: func(state tls.ConnectionState) error {
+			return c.verify(state.PeerCertificates, roots, serverName)
+		},
+	})
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return nil, err
+	}
+	return conn, nil
+}
+
+// verify decides whether the chain proves the server to be serverName.
+func (c TLSConfig) verify(chain []*x509.Certificate, roots *x509.CertPool, serverName string) error {
+	if len(chain) == 0 {
+		return errors.New("server sent no certificate")
+	}
+	pinned := len(c.Pins)+len(c.Fingerprints) > 0
+	err := c.verifyPin(chain[0])
+	if err == nil && !c.Insecure && (!pinned || roots != nil) {
+		err = verifyChain(chain, roots, serverName)
+	}
+	if err != nil {
+		return &CertificateError{Chain: chain, ServerName: serverName, Err: err}
+	}
+	return nil
+}
+
+func (c TLSConfig) verifyPin(leaf *x509.Certificate) error {
+	if len(c.Pins)+len(c.Fingerprints) == 0 {
+		return nil
+	}
+	pin, fp := Pin(leaf), Fingerprint(leaf)
+	same := func(want [32]byte) func([32]byte) bool {
+		return func(got [32]byte) bool { return subtle.ConstantTimeCompare(want[:], got[:]) == 1 }
+	}
+	if slices.ContainsFunc(c.Pins, same(pin)) || slices.ContainsFunc(c.Fingerprints, same(fp)) {
+		return nil
+	}
+	return &PinError{Pin: pin, Fingerprint: fp}
+}
+
+func verifyChain(chain []*x509.Certificate, roots *x509.CertPool, serverName string) error {
+	intermediates := x509.NewCertPool()
+	for _, cert := range chain[1:] {
+		intermediates.AddCert(cert)
+	}
+	_, err := chain[0].Verify(x509.VerifyOptions{
+		Roots:         roots,
+		Intermediates: intermediates,
+		DNSName:       serverName,
+		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	})
+	if err != nil {
+		return err
+	}
+	// The certificate "MUST" carry the usage; Verify takes its absence for any.
+	leaf := chain[0]
+	if !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageServerAuth) && !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageAny) {
+		return ErrMissingEKU
+	}
+	return nil
+}

@@ -1,0 +1,234 @@
+package tunnel
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"sstproxy/tunnel/ppp"
+	"sstproxy/tunnel/sstp"
+)
+
+// DefaultPort is the port of a server named without one.
+const DefaultPort = 443
+
+// Config says which server to dial and as whom. Server, User and Password are
+// what most callers set.
+type Config struct {
+	// Server is the address to dial: HOST or HOST:PORT, an IPv6 literal with a
+	// port in brackets. A name is looked up on the host, and all its addresses
+	// are tried (RFC 8305 between the families).
+	Server string
+
+	// ServerName is the name in SNI and in the Host header, and the name the
+	// certificate must prove. Empty means the host of Server.
+	ServerName string
+
+	// User is sent as it stands; "DOMAIN\user" and "user@HUB" are the server's
+	// business. Password is UTF-8.
+	User, Password string
+
+	// AllowPAP also permits the methods that prove nothing about the server
+	// and leave the crypto binding without a key: PAP, which shows it the
+	// password, and CHAP-MD5.
+	AllowPAP bool
+
+	// Methods overrides the methods offered, strongest first; nil means
+	// MS-CHAPv2, and behind it what AllowPAP permits.
+	Methods []ppp.Method
+
+	// TLS says how the server proves who it is.
+	TLS TLSConfig
+
+	// RequestAddress is the IPv4 address asked of the server; zero means any.
+	RequestAddress netip.Addr
+
+	// IPv6 also negotiates IPV6CP, after IPCP.
+	IPv6 bool
+
+	// MTU is the largest IP packet of the tunnel in octets, 576 to 1500; 0
+	// means 1500. The peer's MRU lowers it.
+	MTU int
+
+	// DialContext opens the TCP connection; nil means a net.Dialer.
+	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
+
+	// Logger gets one line per session at Info and one per control frame at
+	// Debug; nil discards them.
+	Logger *slog.Logger
+
+	// Progress, if set, is called by Dial at the end of each phase.
+	Progress func(Progress)
+}
+
+// Phase is a step on the way to a tunnel, or of its life.
+type Phase uint8
+
+// The phases, in their order.
+const (
+	PhaseResolve Phase = iota // the server's name
+	PhaseTCP                  // connection to the server
+	PhaseTLS                  // handshake, server's identity
+	PhaseHTTP                 // SSTP_DUPLEX_POST and its reply
+	PhaseSSTP                 // Call Connect Request and Ack
+	PhaseLCP                  // link, authentication protocol agreed
+	PhaseAuth                 // authentication; ends with the crypto binding
+	PhaseIPCP                 // address
+	PhaseUp                   // packets move
+)
+
+func (p Phase) String() string {
+	names := [...]string{"resolve", "tcp", "tls", "http", "sstp", "lcp", "auth", "ipcp", "up"}
+	if int(p) < len(names) {
+		return names[p]
+	}
+	return fmt.Sprintf("phase %d", uint8(p))
+}
+
+// Progress reports a finished phase of Dial.
+type Progress struct {
+	Phase    Phase
+	Duration time.Duration
+	Detail   string // what it yielded, in a few words
+}
+
+// Info is what a session negotiated. It does not change while the session lives.
+type Info struct {
+	IPv4        ppp.IPv4          // zero if only IPv6 came up
+	IPv6        ppp.IPv6          // zero if IPV6CP is not open
+	MTU         int               // largest IP packet in octets
+	Family      sstp.Family       // guess at the server's software
+	Method      ppp.Method        // authentication
+	Hash        sstp.HashProtocol // crypto binding
+	RemoteAddr  net.Addr
+	TLSVersion  uint16            // tls.VersionTLS12, tls.VersionTLS13
+	CipherSuite uint16            // see tls.CipherSuiteName
+	Certificate *x509.Certificate // the server's leaf
+}
+
+// Packets is where a session's IP packets come from and go to.
+type Packets struct {
+	// Deliver takes the IP packets of one read. The slices are borrowed until
+	// it returns. It is called from one goroutine and holds up the tunnel's
+	// reading while it runs.
+	Deliver func(batch [][]byte)
+
+	// Ready signals, with a capacity of 1, that Fill may have something.
+	Ready <-chan struct{}
+
+	// Fill puts as many whole frames as fit and wait into b and returns their
+	// length in octets; 0 means that nothing waits. A frame is Headroom
+	// octets written by PutHeader and an IP packet no longer than the MTU. It
+	// is called from one goroutine and must not block.
+	Fill func(b []byte) int
+}
+
+// Headroom is the room in octets that a frame needs before its IP packet: the
+// headers of SSTP and PPP.
+const Headroom = sstp.HeaderLen + ppp.HeaderLen
+
+// PutHeader writes the SSTP and PPP headers into the first Headroom octets of
+// frame; the IP packet behind them tells its family and fills the rest. Both
+// headers always have their full form: SoftEther drops any other.
+func PutHeader(frame []byte) {
+	sstp.PutHeader(frame, false, len(frame))
+	proto := ppp.ProtoIPv4
+	if frame[Headroom]>>4 == 6 {
+		proto = ppp.ProtoIPv6
+	}
+	ppp.PutHeader(frame[sstp.HeaderLen:], proto)
+}
+
+// Info returns what was negotiated.
+func (s *Session) Info() Info { return s.info }
+
+// endpoint returns the address to dial and the name to prove.
+func (c Config) endpoint() (address, serverName string, err error) {
+	host, port, err := net.SplitHostPort(c.Server)
+	if err != nil {
+		host, port = c.Server, strconv.Itoa(DefaultPort)
+		if ip, e := netip.ParseAddr(trimBrackets(host)); e == nil {
+			host = ip.String()
+		}
+	}
+	if n, e := strconv.ParseUint(port, 10, 16); e != nil || n == 0 {
+		return "", "", fmt.Errorf("server %q: port must be 1 to 65535", c.Server)
+	}
+	if !validHost(host) {
+		return "", "", fmt.Errorf("server %q: want HOST or HOST:PORT", c.Server)
+	}
+	serverName = c.ServerName
+	if serverName == "" {
+		serverName = host
+	}
+	if !validHost(serverName) {
+		return "", "", fmt.Errorf("server name %q: want a host name or an IP address", serverName)
+	}
+	return net.JoinHostPort(host, port), serverName, nil
+}
+
+func trimBrackets(s string) string {
+	if len(s) > 2 && s[0] == '[' && s[len(s)-1] == ']' {
+		return s[1 : len(s)-1]
+	}
+	return s
+}
+
+// validHost keeps out what would end up in the Host header and break it, and
+// URLs. Names with an underscore exist; the resolver judges the rest.
+func validHost(h string) bool {
+	if _, err := netip.ParseAddr(h); err == nil {
+		return true
+	}
+	for i := range len(h) {
+		switch c := h[i]; {
+		case c == '.', c == '-', c == '_', c >= 0x80,
+			'0' <= c && c <= '9', 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z':
+		default:
+			return false
+		}
+	}
+	return h != ""
+}
+
+func (c Config) check() error {
+	if c.MTU != 0 && (c.MTU < 576 || c.MTU > 1500) {
+		return fmt.Errorf("MTU %d: want 576 to 1500", c.MTU)
+	}
+	if c.RequestAddress.IsValid() && !c.RequestAddress.Is4() {
+		return fmt.Errorf("requested address %v: want an IPv4 address", c.RequestAddress)
+	}
+	if len(c.User) > 255 || len(c.Password) > 255 {
+		return errors.New("user name or password is longer than 255 octets")
+	}
+	return nil
+}
+
+func (c Config) methods() []ppp.Method {
+	switch {
+	case c.Methods != nil:
+		return c.Methods
+	case c.AllowPAP:
+		return []ppp.Method{ppp.MSCHAPv2, ppp.CHAPMD5, ppp.PAP}
+	}
+	return []ppp.Method{ppp.MSCHAPv2}
+}
+
+func (c Config) logger() *slog.Logger {
+	if c.Logger != nil {
+		return c.Logger
+	}
+	return slog.New(slog.DiscardHandler)
+}
+
+// describeTLS names version and cipher suite.
+func describeTLS(state tls.ConnectionState) string {
+	return tls.VersionName(state.Version) + " " + tls.CipherSuiteName(state.CipherSuite)
+}
