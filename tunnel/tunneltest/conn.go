@@ -1,0 +1,270 @@
+package tunneltest
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"sstproxy/tunnel/ppp"
+	"sstproxy/tunnel/sstp"
+)
+
+// Conn is one connection to the server, from TCP to IP packets. Its methods
+// may be called from any goroutine and from [Config.Hook]; they return at once
+// and their effect follows. After the connection has ended they do nothing.
+type Conn struct {
+	server *Server
+	quirks *Quirks
+	raw    *rawConn
+	tls    *tls.Conn
+	out    *outbox
+	data   dataPath
+
+	// What the other goroutines give to the loop.
+	in      chan inbound
+	handled chan struct{} // the loop is done with the last inbound
+	posted  *posts
+	ended   chan struct{} // closed when the loop has ended
+
+	// State of the loop's own.
+	alarms [numAlarms]alarmClock
+	over   bool
+	why    string
+	call   call
+	link   link
+
+	mu   sync.Mutex
+	info Info
+}
+
+// Info is what a session has agreed on so far. Zero fields are still open.
+type Info struct {
+	// RemoteAddr is the client's address outside the tunnel.
+	RemoteAddr net.Addr
+	// User is the name the client gave.
+	User string
+	// Method is how it authenticated, once it has.
+	Method Method
+	// HLAK is the key of the crypto binding: a secret, for tests to compare.
+	HLAK [32]byte
+	// Hash is the hash protocol of the Call Connected.
+	Hash sstp.HashProtocol
+	// Addr is the client's IPv4 address.
+	Addr netip.Addr
+	// MTU is the largest IP packet the client takes, in octets.
+	MTU int
+	// InterfaceID is the client's IPv6 interface identifier.
+	InterfaceID [8]byte
+}
+
+// inbound is one thing the reader hands to the loop. The payload is borrowed
+// until the loop is done with it.
+type inbound struct {
+	kind    inboundKind
+	payload []byte
+	err     error
+}
+
+type inboundKind uint8
+
+const (
+	inboundControl inboundKind = iota // payload of an SSTP control packet
+	inboundFrame                      // PPP frame that is no IP packet
+	inboundFirst                      // the first IP packet was taken
+	inboundEarly                      // the first IP packet that was dropped
+	inboundFraming                    // the octets are no SSTP packet
+	inboundEnd                        // nothing more will come: err says why
+)
+
+// flushTimeout bounds how long a client that does not read may hold up the end.
+const flushTimeout = 3 * time.Second
+
+func newConn(s *Server, nc net.Conn) *Conn {
+	raw := newRawConn(nc)
+	c := &Conn{
+		server: s, quirks: &s.cfg.Quirks, raw: raw, tls: tls.Server(raw, s.tls), out: newOutbox(),
+		in: make(chan inbound), handled: make(chan struct{}), posted: newPosts(), ended: make(chan struct{}),
+	}
+	c.info.RemoteAddr = nc.RemoteAddr()
+	c.data.start = time.Now()
+	return c
+}
+
+// Info returns what is agreed so far.
+func (c *Conn) Info() Info {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.info
+}
+
+func (c *Conn) setInfo(set func(*Info)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	set(&c.info)
+}
+
+// serve runs the connection to its end and leaves nothing behind.
+func (c *Conn) serve() {
+	c.record(EventAccepted, "")
+	var goroutines sync.WaitGroup
+	if c.handshake() {
+		goroutines.Go(c.writer) // ends when out is finished or a write fails
+		if rest, ok := c.exchange(); ok {
+			c.raw.SetDeadline(time.Time{})
+			goroutines.Go(func() { c.reader(rest) }) // ends when TLS or the loop has
+			c.loop()
+		}
+	}
+	close(c.ended)
+	c.raw.SetWriteDeadline(time.Now().Add(flushTimeout))
+	c.out.finish()
+	goroutines.Wait()
+	c.raw.Close()
+	if n := c.data.network.Load(); n != nil && n.Detach != nil {
+		n.Detach()
+	}
+	if c.link.lease.IsValid() {
+		c.server.pool.release(c.link.lease)
+	}
+	c.record(EventEnded, c.why)
+}
+
+func (c *Conn) handshake() bool {
+	c.raw.SetDeadline(time.Now().Add(httpTimeout))
+	if err := c.tls.HandshakeContext(context.Background()); err != nil {
+		c.why = "TLS: " + err.Error()
+		return false
+	}
+	c.record(EventTLS, tls.VersionName(c.tls.ConnectionState().Version))
+	return true
+}
+
+// loop owns all state. A turn waits for one thing and handles it.
+func (c *Conn) loop() {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	c.beginCall()
+	for !c.over {
+		timer.Reset(c.untilAlarm())
+		select {
+		case m := <-c.in:
+			c.receive(m)
+			c.handled <- struct{}{}
+		case <-timer.C:
+			c.fireAlarms(time.Now())
+		case <-c.posted.wake:
+			c.posted.run()
+		case err := <-c.out.failed:
+			c.end("write: " + err.Error())
+		}
+	}
+}
+
+func (c *Conn) receive(m inbound) {
+	switch m.kind {
+	case inboundControl:
+		c.receiveControl(m.payload)
+	case inboundFrame:
+		c.receiveFrame(m.payload)
+	case inboundFirst:
+		c.record(EventFirstPacket, "")
+	case inboundEarly:
+		c.record(EventEarlyPacket, "")
+	case inboundFraming:
+		// "… the TLS connection is dropped without any message" (3.1.5.1)
+		c.end(m.err.Error())
+	case inboundEnd:
+		c.receiveEnd(m.err)
+	}
+}
+
+// receiveEnd tells close_notify from a bare end of TCP. crypto/tls takes both
+// for io.EOF when the latter falls between two records.
+func (c *Conn) receiveEnd(err error) {
+	if errors.Is(err, io.EOF) && !c.raw.eof.Load() {
+		c.record(EventCloseNotify, "")
+	} else {
+		c.record(EventLost, err.Error())
+	}
+	c.end("the client ended the connection")
+}
+
+// end leaves the loop after this turn.
+func (c *Conn) end(why string) {
+	if !c.over {
+		c.over, c.why = true, why
+	}
+	c.data.close()
+}
+
+// record notes an event and shows it to the hook.
+func (c *Conn) record(k EventKind, detail string) {
+	e := Event{Kind: k, Conn: c, Time: time.Now(), Detail: detail}
+	c.server.log.record(e)
+	c.server.cfg.Logger.Debug("event", "peer", c.info.RemoteAddr, "event", k, "detail", detail)
+	if hook := c.server.cfg.Hook; hook != nil {
+		hook(c, e)
+	}
+}
+
+// hooked shows a packet to the hook and reports whether it took it.
+func (c *Conn) hooked(k EventKind, name string, packet []byte) bool {
+	hook := c.server.cfg.Hook
+	return hook != nil && hook(c, Event{Kind: k, Conn: c, Time: time.Now(), Name: name, Packet: packet})
+}
+
+// emit sends octets of the server's own, unless the hook takes them.
+func (c *Conn) emit(name string, packet []byte) {
+	c.server.cfg.Logger.Debug("sent", "peer", c.info.RemoteAddr, "proto", name)
+	if !c.hooked(EventSending, name, packet) {
+		c.out.push(packet)
+	}
+}
+
+// Send sends octets as they are, into the TLS stream.
+func (c *Conn) Send(octets []byte) { c.out.push(octets) }
+
+// SendMessage sends an SSTP control message.
+func (c *Conn) SendMessage(m sstp.Message) { c.out.push(m.Append(nil)) }
+
+// SendFrame sends a PPP control packet in a frame with the full header.
+func (c *Conn) SendFrame(p ppp.Protocol, packet ppp.Packet) {
+	c.out.push(sstp.AppendData(nil, ppp.AppendFrame(nil, p, packet.Append(nil))))
+}
+
+// Disconnect ends the call with a Call Disconnect that gives status.
+func (c *Conn) Disconnect(status sstp.Status) {
+	c.posted.add(func() { c.disconnect(sstp.StatusInfo{Status: status}) })
+}
+
+// Abort ends the call with a Call Abort that gives info.
+func (c *Conn) Abort(info sstp.StatusInfo) { c.posted.add(func() { c.abort(info) }) }
+
+// Terminate ends the link with an LCP Terminate-Request that carries text, and
+// then the call.
+func (c *Conn) Terminate(text string) { c.posted.add(func() { c.terminate(text) }) }
+
+// Renegotiate begins LCP anew, and with it authentication and the network
+// protocols (RFC 1661 §4.1, Opened).
+func (c *Conn) Renegotiate() { c.posted.add(func() { c.link.lcp.restart() }) }
+
+// Challenge challenges the client again (RFC 1994 §2).
+func (c *Conn) Challenge() { c.posted.add(c.challengeAgain) }
+
+// Echo sends an SSTP Echo Request.
+func (c *Conn) Echo() { c.posted.add(func() { c.sendMessage(sstp.Message{Type: sstp.EchoRequest}) }) }
+
+// LCPEcho sends an LCP Echo-Request with the magic number agreed on.
+func (c *Conn) LCPEcho() { c.posted.add(c.sendLCPEcho) }
+
+// Kill closes TCP without a word to the client.
+func (c *Conn) Kill() { c.raw.Conn.Close() }
+
+// String names the connection.
+func (c *Conn) String() string { return fmt.Sprintf("session from %v", c.Info().RemoteAddr) }
