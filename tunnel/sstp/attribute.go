@@ -52,8 +52,8 @@ func parseAttribute(b []byte) (a Attribute, n int, err error) {
 	if len(b) < attributeHeaderLen {
 		return Attribute{}, 0, fmt.Errorf("%d octets left, want %d: %w", len(b), attributeHeaderLen, ErrMalformed)
 	}
-	// The first octet and the upper four bits of the length are reserved:
-	// ignored on receipt (2.2.4).
+	// The first octet and the upper four bits of the length are reserved and
+	// "MUST be ignored on receipt" (2.2.4).
 	id := AttributeID(b[1])
 	length := int(binary.BigEndian.Uint16(b[2:]) & lengthField)
 	if length < attributeHeaderLen || length > len(b) {

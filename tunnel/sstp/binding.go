@@ -84,7 +84,7 @@ func CompoundMACKey(h HashProtocol, hlak [32]byte) []byte {
 	return mac.Sum(nil)
 }
 
-// CallConnectedMessage is the 112-octet Call Connected that carries b (2.2.12).
+// CallConnectedMessage is the 112-octet Call Connected that carries b (2.2.11).
 func CallConnectedMessage(b CryptoBinding) Message {
 	return Message{CallConnected, []Attribute{b.Attribute()}}
 }

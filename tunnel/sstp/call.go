@@ -10,15 +10,15 @@ import (
 const ReplyTimeout = 60 * time.Second
 
 const (
-	negotiationTimeout   = 60 * time.Second // 3.1.2.1
+	negotiationTimeout   = 60 * time.Second // 3.2.2.1
 	defaultHelloInterval = 60 * time.Second // 3.1.2.3
-	abortTimeout1        = 3 * time.Second  // 3.1.2.2: our Call Abort is unanswered
-	abortTimeout2        = 1 * time.Second  // 3.1.2.2: both sides aborted
-	disconnectTimeout1   = 5 * time.Second  // 3.1.2.4: our Call Disconnect is unanswered
-	disconnectTimeout2   = 1 * time.Second  // 3.1.2.4: we acknowledged one
+	abortTimeout1        = 3 * time.Second  // 3.1.2.1: our Call Abort is unanswered
+	abortTimeout2        = 1 * time.Second  // 3.1.2.1: both sides aborted
+	disconnectTimeout1   = 5 * time.Second  // 3.1.2.2: our Call Disconnect is unanswered
+	disconnectTimeout2   = 1 * time.Second  // 3.1.2.2: we acknowledged one
 
 	// maxNakRetries is how often a refused Call Connect Request is repeated,
-	// three times as in Windows ([MS-SSTP] appendix A note <2>).
+	// three times as in Windows (3.2.5.3.3, appendix A note <10>).
 	maxNakRetries = 3
 
 	// maxPending bounds the packets that wait for Pending: beyond it an Echo
@@ -87,7 +87,7 @@ func (c *Call) Receive(now time.Time, payload []byte) {
 }
 
 // Heard notes that a packet, data or control, was received at that time.
-// "Any SSTP packet" restarts the hello timer (3.1.2.3); it has to, because
+// Any SSTP packet restarts the hello timer (3.1.2.3); it has to, because
 // SoftEther never answers an Echo Request. In states without a hello timer
 // nothing happens.
 func (c *Call) Heard(now time.Time) {

@@ -9,7 +9,7 @@ import (
 
 var (
 	// ErrNegotiationTimeout: the server did not answer the Call Connect
-	// Request, or the authentication did not succeed, within 60 s (3.1.2.1).
+	// Request, or the authentication did not succeed, within 60 s (3.2.2.1).
 	ErrNegotiationTimeout = errors.New("sstp: negotiation timer expired")
 
 	// ErrHelloTimeout: nothing at all was received for two hello intervals,
@@ -28,7 +28,7 @@ var (
 // the crypto binding has refused it.
 const bindingJudged = 5 * time.Second
 
-// AbortError ends a call that the server or we aborted (3.1.5.2).
+// AbortError ends a call that the server or we aborted (2.2.13, 3.2.5.3.4).
 type AbortError struct {
 	// ByPeer: the server sent the first Call Abort, not we.
 	ByPeer bool
@@ -84,7 +84,7 @@ func (e *AbortError) BindingRefused() bool {
 }
 
 // DisconnectError ends a call that the server disconnected, for example when
-// a session or idle limit was reached (3.1.5.3).
+// a session or idle limit was reached (2.2.14).
 type DisconnectError struct {
 	Info    StatusInfo // the reason, if HasInfo is set; owns its Value
 	HasInfo bool

@@ -19,7 +19,7 @@ type HTTPError struct {
 	Server     string // the Server field, may be empty
 }
 
-// Err is nil for 200, the only status that opens a call (3.2.5.1), and an
+// Err is nil for 200, the only status that opens a call (2.1), and an
 // [*HTTPError] for every other.
 func (r Reply) Err() error {
 	if r.StatusCode == 200 {

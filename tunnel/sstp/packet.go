@@ -64,8 +64,8 @@ func ParsePacket(b []byte) (p Packet, n int, err error) {
 	if len(b) < HeaderLen {
 		return Packet{}, 0, nil
 	}
-	// The seven bits beside C and R, the upper four bits of the length, are
-	// reserved: zero when sent, ignored on receipt (2.2.1).
+	// The seven bits beside C and the upper four of the length are reserved:
+	// "MUST be set to zero when sent and MUST be ignored on receipt" (2.2.1).
 	control := b[1]&controlBit != 0
 	length := int(binary.BigEndian.Uint16(b[2:]) & lengthField)
 	least := HeaderLen

@@ -2,7 +2,7 @@ package sstp
 
 import "fmt"
 
-// State is a state of the client's call (3.1.1, 3.2.1). The four states of the
+// State is a state of the client's call (3.1.1.1, 3.2.1.1.1). The four states of the
 // specification that end in _In_Progress are left in the step that enters
 // them and are no values here.
 type State uint8
@@ -97,7 +97,7 @@ const (
 	answerEcho             // Echo Response
 	connect                // Call Connected, hello timer, to ClientCallConnected
 	disconnect             // Call Disconnect, disconnect timer 1, to CallDisconnectAckPending
-	hello                  // Echo Request and hello timer; the second time without a sign of life clearCall
+	hello                  // Echo Request, hello timer; clearCall if there was no sign of life since the last one
 	clearCall              // to ClientCallDisconnected, nothing is sent
 )
 
@@ -106,11 +106,11 @@ const (
 // packet does beside its row, whatever it is: in ClientCallConnected it
 // restarts the hello timer (3.1.2.3).
 //
-// Three cells are milder than the specification. An Echo Request before Call
-// Connected is answered, because who sends one then expects it; an unknown
-// message does not end a connected call; and the expiry of the hello timer
-// follows the prose of 3.1.2.3, which forbids the Call Abort that figure 4
-// draws.
+// Two cells are milder than the specification: an Echo Request between Call
+// Connect Ack and Call Connected is answered, because who sends one then
+// expects it, and an unknown message does not end a connected call. The expiry
+// of the hello timer follows the prose of 3.1.2.3, which forbids the Call Abort
+// that figure 4 draws.
 var transitions = [numEvents][numStates]action{
 	//                   disconnected, request sent, ack received, connected, abort pending, abort timeout pending, disconnect ack pending, disconnect timeout pending
 	eventAck:            {ignore, accept, abortUnaccepted, abortUnaccepted, ignore, ignore, ignore, ignore},
