@@ -70,6 +70,7 @@ func (o *lcpOptions) judge(opts []Option, mayNak bool) (verdict, error) {
 	var rejects, naks, naked []Option
 	refused := false
 	for _, opt := range opts {
+		loops := o.loops
 		better, ok := o.examine(opt)
 		switch {
 		case ok:
@@ -78,6 +79,8 @@ func (o *lcpOptions) judge(opts []Option, mayNak bool) (verdict, error) {
 		case better.Type == LCPAuthProtocol:
 			refused = true
 			naks = append(naks, better)
+		case o.loops > loops:
+			naks = append(naks, better) // Max-Failure must not hide a loop, maxLoops ends it
 		default:
 			naks, naked = append(naks, better), append(naked, opt)
 		}

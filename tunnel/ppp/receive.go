@@ -72,11 +72,9 @@ func (l *Link) receiveIPv6CP(now time.Time, info []byte) {
 	}
 }
 
-// rejectProtocol sends a Protocol-Reject with a copy of what came (§5.7).
+// rejectProtocol sends a Protocol-Reject with a copy of what came (§5.7), which
+// is allowed in LCP Opened only; PhaseNetwork implies it.
 func (l *Link) rejectProtocol(now time.Time, p Protocol, info []byte) {
-	if l.lcp.state != opened {
-		return
-	}
 	data := binary.BigEndian.AppendUint16(nil, uint16(p))
 	data = append(data, l.cut(info, packetHeaderLen+len(data))...)
 	l.send(now, ProtoLCP, Packet{Code: ProtocolReject, Identifier: l.nextID(), Data: data})
