@@ -270,7 +270,9 @@ func (s *Session) note() {
 	if s.cause != nil {
 		return
 	}
-	if s.cause = s.link.Err(); s.cause != nil {
+	// That its lower layer is down is the call's news to the link, not a cause.
+	if err := s.link.Err(); err != nil && !errors.Is(err, ppp.ErrDown) {
+		s.cause = err
 		return
 	}
 	if s.cause = s.call.Err(); s.cause != nil && s.bindingRefused(s.cause) {
@@ -281,14 +283,14 @@ func (s *Session) note() {
 // bindingRefused tells whether an end looks like the answer to our Call
 // Connected: RRAS and accel-ppp abort with a status, others just close.
 func (s *Session) bindingRefused(err error) bool {
-	if s.connected.IsZero() || s.link.Opened() || time.Since(s.connected) > bindingWindow {
-		return false
+	if s.connected.IsZero() || s.info.MTU != 0 {
+		return false // not sent yet, or the server has gone on since
 	}
 	var abort *sstp.AbortError
 	if errors.As(err, &abort) {
-		return abort.ByPeer
+		return abort.BindingRefused()
 	}
-	return errors.Is(err, sstp.ErrLinkLost)
+	return errors.Is(err, sstp.ErrLinkLost) && time.Since(s.connected) < bindingWindow
 }
 
 // addressChanged tells whether a renegotiation gave another address than the
