@@ -85,9 +85,7 @@ func (o *lcpOptions) judge(opts []Option, mayNak bool) (verdict, error) {
 			naks, naked = append(naks, better), append(naked, opt)
 		}
 	}
-	// When no more Naks may be sent the option would be rejected, and a
-	// looped-back link would reject it to us: what looped would go unnoticed.
-	if o.loops > maxLoops || o.loops > 1 && !mayNak {
+	if o.loops > maxLoops {
 		return verdict{}, ErrLoop
 	}
 	o.refused = refused

@@ -146,7 +146,7 @@ func TestLoop(t *testing.T) {
 		for ; s.l.Err() == nil && rounds < 100; rounds++ {
 			s.send(frame(s))
 		}
-		if !errors.Is(s.l.Err(), ErrLoop) || rounds > maxLoops+1 {
+		if !errors.Is(s.l.Err(), ErrLoop) || rounds != maxLoops+1 {
 			t.Errorf("%s: %d rounds, error %v", name, rounds, s.l.Err())
 		}
 	}
