@@ -1,0 +1,232 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// outcome is what one command line led to.
+type outcome struct {
+	code           int
+	stdout, stderr string
+}
+
+// try runs one command line in this process.
+func try(ctx context.Context, env map[string]string, args ...string) outcome {
+	var stdout, stderr bytes.Buffer
+	lookup := func(key string) (string, bool) { v, ok := env[key]; return v, ok }
+	code := run(ctx, args, strings.NewReader(""), &stdout, &stderr, lookup)
+	return outcome{code, stdout.String(), stderr.String()}
+}
+
+func TestHelp(t *testing.T) {
+	for _, args := range [][]string{{"--help"}, {"-h"}, {"help"}, {"connect", "--help"}, {"help", "connect"}, {"demo", "-h"}, {"version", "--help"}, {"completion", "--help"}} {
+		got := try(t.Context(), nil, args...)
+		if got.code != exitOK || got.stderr != "" || !strings.Contains(got.stdout, "Usage:\n  sstproxy") {
+			t.Errorf("%q: got code %d, stderr %q, stdout %q; want the help on stdout and code 0", args, got.code, got.stderr, got.stdout)
+		}
+	}
+}
+
+// The help is complete: every flag with its group, an example, the rule for
+// the environment.
+func TestHelpNamesEveryFlag(t *testing.T) {
+	help := try(t.Context(), nil, "connect", "--help").stdout
+	commandOf(t, "connect").LocalFlags().VisitAll(func(f *pflag.Flag) {
+		if !strings.Contains(help, "--"+f.Name) {
+			t.Errorf("--%s is not in the help", f.Name)
+		}
+	})
+	for _, want := range []string{"Account:", "Server identity:", "Tunnel:", "Local proxy:", "Log:", "Example:\n  sstproxy connect vpn.example.com -u alice\n", "--log-level is SSTPROXY_LOG_LEVEL"} {
+		if !strings.Contains(help, want) {
+			t.Errorf("%q is not in the help", want)
+		}
+	}
+	for line := range strings.Lines(help) {
+		if len(line) > 110 {
+			t.Errorf("line of %d columns: %q", len(line), line)
+		}
+	}
+}
+
+// Every flag of connect and demo is in README's table.
+func TestReadmeNamesEveryFlag(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range []string{"connect", "demo"} {
+		commandOf(t, command).LocalFlags().VisitAll(func(f *pflag.Flag) {
+			if f.Name != "help" && !strings.Contains(string(readme), "`--"+f.Name) {
+				t.Errorf("%s: --%s is not in README.md", command, f.Name)
+			}
+		})
+	}
+}
+
+func commandOf(t *testing.T, name string) *cobra.Command {
+	t.Helper()
+	cmd, _, err := (&app{}).root().Find([]string{name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cmd
+}
+
+func TestVersion(t *testing.T) {
+	for _, args := range [][]string{{"version"}, {"--version"}} {
+		got := try(t.Context(), nil, args...)
+		if got.code != exitOK || got.stderr != "" || !strings.HasPrefix(got.stdout, "sstproxy ") {
+			t.Errorf("%q: got %+v, want the version on stdout and code 0", args, got)
+		}
+	}
+}
+
+func TestCompletion(t *testing.T) {
+	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
+		got := try(t.Context(), nil, "completion", shell)
+		if got.code != exitOK || !strings.Contains(got.stdout, "sstproxy") {
+			t.Errorf("%s: got code %d and %d octets, want a script", shell, got.code, len(got.stdout))
+		}
+	}
+}
+
+// A wrong command line gets one line that says what is wrong and one that says
+// where to look, and code 2; nothing is tried.
+func TestUsage(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, content string) string {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	empty, twoLines, long := write("empty", "\n"), write("two", "a\nb\n"), write("long", strings.Repeat("x", 256))
+	connect := []string{"connect", "vpn.example.com", "-u", "alice", "--listen", "127.0.0.1:0"}
+	tests := []struct {
+		args []string // after connect's, if they begin with a dash
+		env  map[string]string
+		want string
+		try  string // the command to ask for help; connect if empty
+	}{
+		{[]string{""}, nil, `unknown command ""`, "sstproxy"},
+		{[]string{"conect"}, nil, `unknown command "conect", did you mean "connect"?`, "sstproxy"},
+		{[]string{"connect"}, nil, "SERVER is missing", ""},
+		{[]string{"connect", "a", "b"}, nil, `unexpected argument "b"`, ""},
+		{[]string{"connect", "vpn.example.com"}, nil, "no user name: give --user NAME", ""},
+		{[]string{"connect", "https://vpn.example.com/", "-u", "a"}, nil, `SERVER "https://vpn.example.com/": want HOST or HOST:PORT`, ""},
+		{[]string{"connect", ":443", "-u", "a"}, nil, `SERVER ":443": want HOST or HOST:PORT`, ""},
+		{[]string{"connect", "a:b:c", "-u", "a"}, nil, `SERVER "a:b:c": want HOST or HOST:PORT`, ""},
+		{[]string{"connect", "vpn:99999", "-u", "a"}, nil, `SERVER "vpn:99999": the port must be 1 to 65535`, ""},
+		{[]string{"demo", "extra"}, nil, `unexpected argument "extra"`, "sstproxy demo"},
+		{[]string{"version", "extra"}, nil, `unexpected argument "extra"`, "sstproxy version"},
+		{[]string{"completion"}, nil, "SHELL is missing", "sstproxy completion"},
+		{[]string{"completion", "tcsh"}, nil, `unknown shell "tcsh"`, "sstproxy completion"},
+		{[]string{"--colour"}, nil, "unknown flag: --colour", ""},
+		{[]string{"-x"}, nil, "unknown shorthand flag: 'x' in -x", ""},
+		{[]string{"--user"}, nil, "flag needs an argument: --user", ""},
+		{[]string{"--password", "secret"}, nil, "unknown flag: --password", ""},
+		{[]string{"--password-file", "/no/such/file"}, nil, "--password-file /no/such/file: no such file or directory", ""},
+		{[]string{"--password-file", empty}, nil, "holds no password", ""},
+		{[]string{"--password-file", twoLines}, nil, "more than one line", ""},
+		{[]string{"--password-file", long}, nil, "longer than 255 octets", ""},
+		{[]string{"--password-file", "/dev/fd/x"}, nil, "want /dev/fd/N", ""},
+		{[]string{"--password-file", "/dev/fd/999"}, nil, "--password-file /dev/fd/999", ""},
+		{[]string{"--log-level", "info"}, nil, "no password for alice: give --password-file FILE or SSTPROXY_PASSWORD", ""},
+		{[]string{"--auth", "eap"}, nil, "--auth eap: want mschapv2, chap-md5 or pap", ""},
+		{[]string{"--auth", "pap"}, nil, "--auth pap: needs --allow-pap", ""},
+		{[]string{"--auth", "chap-md5"}, nil, "--auth chap-md5: needs --allow-pap", ""},
+		{[]string{"--ca", "/no/such/ca.pem"}, nil, "--ca /no/such/ca.pem: no such file or directory", ""},
+		{[]string{"--ca", empty}, nil, "holds no certificate", ""},
+		{[]string{"--pin", "sha1/abc"}, nil, "--pin: ", ""},
+		{[]string{"--pin", "sha256/abc"}, nil, "--pin: ", ""},
+		{[]string{"--fingerprint", "12:34"}, nil, "--fingerprint: ", ""},
+		{[]string{"--server-name", "a b"}, nil, `--server-name "a b"`, ""},
+		{[]string{"--request-address", "::1"}, nil, "--request-address ::1: want an IPv4 address", ""},
+		{[]string{"--request-address", "ten"}, nil, "--request-address ten: want an IPv4 address", ""},
+		{[]string{"--mtu", "575"}, nil, "--mtu 575: want 576 to 1500", ""},
+		{[]string{"--mtu", "1501"}, nil, "--mtu 1501: want 576 to 1500", ""},
+		{[]string{"--mtu", "big"}, nil, `invalid argument "big" for "--mtu"`, ""},
+		{[]string{"--connect-timeout", "0s"}, nil, "--connect-timeout 0s: want more than 0", ""},
+		{[]string{"--connect-timeout", "soon"}, nil, `invalid argument "soon"`, ""},
+		{[]string{"--listen", "nowhere"}, nil, "want HOST:PORT", ""},
+		{[]string{"--listen", "ftp://127.0.0.1:21"}, nil, `unknown scheme "ftp"`, ""},
+		{[]string{"--listen", "0.0.0.0:1080"}, nil, "reachable from other machines", ""},
+		{[]string{"--listen", "[::]:1080"}, nil, "reachable from other machines", ""},
+		{[]string{"--listen", ":1080"}, nil, "reachable from other machines", ""},
+		{[]string{"--proxy-password-file", twoLines}, nil, "--proxy-password-file: needs --proxy-user NAME", ""},
+		{[]string{"--proxy-user", "bob"}, map[string]string{"SSTPROXY_PASSWORD": "x"}, "no password for proxy user bob: give --proxy-password-file FILE or SSTPROXY_PROXY_PASSWORD", ""},
+		{[]string{"--proxy-user", "bob", "--password-file", "-", "--proxy-password-file", "-"}, nil, "standard input already holds", ""},
+		{[]string{"--log-format", "xml"}, nil, "--log-format xml: want text or json", ""},
+		{[]string{"--log-level", "loud"}, nil, "--log-level loud: want debug, info, warn or error", ""},
+		{[]string{"--insecure=maybe"}, nil, `invalid argument "maybe"`, ""},
+		{[]string{"-u", "alice"}, map[string]string{"SSTPROXY_MTU": "big"}, "SSTPROXY_MTU: ", ""},
+		{[]string{"-u", "alice"}, map[string]string{"SSTPROXY_INSECURE": "maybe"}, "SSTPROXY_INSECURE: ", ""},
+		{[]string{"-u", "alice"}, map[string]string{"SSTPROXY_LISTEN": "127.0.0.1:0 0.0.0.0:80", "SSTPROXY_MTU": "1"}, "--mtu 1: want", ""},
+	}
+	for _, test := range tests {
+		args := test.args
+		if strings.HasPrefix(args[0], "-") {
+			args = append(connect[:len(connect):len(connect)], args...)
+		}
+		t.Run(strings.Join(test.args, " "), func(t *testing.T) {
+			got := try(t.Context(), test.env, args...)
+			command := test.try
+			if command == "" {
+				command = "sstproxy connect"
+			}
+			first, second, _ := strings.Cut(got.stderr, "\n")
+			if !strings.HasPrefix(first, "sstproxy: error: ") || !strings.Contains(first, test.want) {
+				t.Errorf("got %q, want it to say %q", first, test.want)
+			}
+			if want := "Try '" + command + " --help'.\n"; second != want {
+				t.Errorf("second line: got %q, want %q", second, want)
+			}
+			if got.code != exitUsage || got.stdout != "" {
+				t.Errorf("got code %d and stdout %q, want %d and nothing", got.code, got.stdout, exitUsage)
+			}
+		})
+	}
+	if got := try(t.Context(), nil); got.code != exitUsage || !strings.Contains(got.stderr, "no command given") {
+		t.Errorf("no arguments: got %+v", got)
+	}
+}
+
+// Flag before environment before default; a list in one variable.
+func TestEnvironment(t *testing.T) {
+	env := map[string]string{
+		"SSTPROXY_USER": "carol", "SSTPROXY_MTU": "1400", "SSTPROXY_LISTEN": "127.0.0.1:1 unix:/tmp/x",
+		"SSTPROXY_AUTH": "pap,mschapv2", "SSTPROXY_ALLOW_PAP": "true", "SSTPROXY_CONNECT_TIMEOUT": "5s", "SSTPROXY_CA": "",
+	}
+	a := &app{env: func(key string) (string, bool) { v, ok := env[key]; return v, ok }}
+	var o options
+	cmd := &cobra.Command{Use: "connect"}
+	attach(cmd, o.connectGroups())
+	if err := cmd.ParseFlags([]string{"--mtu", "1300"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.applyEnvironment(cmd); err != nil {
+		t.Fatal(err)
+	}
+	if o.account.user != "carol" || o.link.mtu != 1300 || o.identity.ca != "" || !o.account.allowPAP || o.link.connectTimeout.Seconds() != 5 {
+		t.Errorf("got %+v", o)
+	}
+	if got := strings.Join(o.local.listen, "|"); got != "127.0.0.1:1|unix:/tmp/x" {
+		t.Errorf("listen: got %q", got)
+	}
+	if m, err := o.account.methods(); err != nil || len(m) != 2 {
+		t.Errorf("methods: got %v, %v", m, err)
+	}
+	if got := strings.Join((&localOptions{listen: []string{defaultListen}}).listen, ""); got != "127.0.0.1:1080" {
+		t.Errorf("default: got %q", got)
+	}
+}

@@ -1,0 +1,248 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"sstproxy/proxy"
+	"sstproxy/tunnel"
+)
+
+func (a *app) connectCommand() *cobra.Command {
+	var o options
+	cmd := &cobra.Command{
+		Use:   "connect SERVER",
+		Short: "Connect to SERVER (HOST or HOST:PORT) and serve its network through local proxies",
+		Long: `Runs until SIGINT or SIGTERM, which ends the session in order; a second one
+ends the program at once. Names that clients ask the proxies for are looked up
+in the tunnel, never on this machine.
+
+Exit codes: 0 stopped on request, 1 not connected or lost, 2 wrong usage,
+3 the server refused the credentials.`,
+		Example: `  sstproxy connect vpn.example.com -u alice
+  curl -x socks5h://127.0.0.1:1080 http://intranet/
+  curl -x http://127.0.0.1:1080 http://intranet/`,
+		Args: arguments("SERVER"),
+	}
+	attach(cmd, o.connectGroups())
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := a.applyEnvironment(cmd); err != nil {
+			return err
+		}
+		return a.connect(cmd, args[0], &o)
+	}
+	return cmd
+}
+
+// connect does what the command line says. What can be found wrong without
+// dialling is found first, then the listeners are opened, so that a port in
+// use is known at once, then the passwords are read: a server does not wait
+// while somebody types.
+func (a *app) connect(cmd *cobra.Command, server string, o *options) error {
+	ctx := cmd.Context()
+	cfg, err := o.tunnelConfig(server)
+	if err != nil {
+		return usage(cmd, err)
+	}
+	endpoints, err := o.local.endpoints()
+	if err != nil {
+		return usage(cmd, err)
+	}
+	log, view, err := a.output(&o.logs)
+	if err != nil {
+		return usage(cmd, err)
+	}
+	listeners, err := listen(endpoints)
+	if err != nil {
+		return err
+	}
+	defer closeAll(listeners)
+	c := &client{tunnel: cfg, listeners: listeners, timeout: o.link.connectTimeout, view: view, log: log}
+	if err := a.secrets(ctx, o, c); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return usage(cmd, err)
+	}
+	return c.run(ctx)
+}
+
+// tunnelConfig is everything about the tunnel but the password.
+func (o *options) tunnelConfig(server string) (tunnel.Config, error) {
+	var none tunnel.Config
+	if err := o.check(); err != nil {
+		return none, firstOf(err)
+	}
+	if err := checkServer(server); err != nil {
+		return none, err
+	}
+	identity, err := o.identity.tls()
+	if err != nil {
+		return none, err
+	}
+	methods, err := o.account.methods()
+	if err != nil {
+		return none, err
+	}
+	address, err := o.link.address()
+	if err != nil {
+		return none, err
+	}
+	return tunnel.Config{
+		Server: server, ServerName: o.identity.serverName, TLS: identity,
+		User: o.account.user, AllowPAP: o.account.allowPAP, Methods: methods,
+		RequestAddress: address, IPv6: o.link.ipv6, MTU: o.link.mtu,
+	}, nil
+}
+
+// firstOf is the first of joined errors: one line is what a wrong usage gets.
+func firstOf(err error) error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()[0]
+	}
+	return err
+}
+
+// checkServer finds what is no HOST or HOST:PORT, such as a pasted URL.
+func checkServer(server string) error {
+	host := strings.TrimSuffix(strings.TrimPrefix(server, "["), "]")
+	if _, err := netip.ParseAddr(host); err == nil {
+		return nil // an address without a port
+	}
+	host, port, err := net.SplitHostPort(server)
+	if err != nil {
+		host, port = server, strconv.Itoa(tunnel.DefaultPort)
+	}
+	if host == "" || strings.ContainsAny(server, "/@ ") || strings.ContainsAny(host, ":[]") && !strings.HasPrefix(server, "[") {
+		return fmt.Errorf("SERVER %q: want HOST or HOST:PORT", server)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return fmt.Errorf("SERVER %q: the port must be 1 to 65535", server)
+	}
+	return nil
+}
+
+// tls reads the flags that say how the server proves who it is.
+func (o *identityOptions) tls() (tunnel.TLSConfig, error) {
+	c := tunnel.TLSConfig{Insecure: o.insecure}
+	if o.ca != "" {
+		pem, err := os.ReadFile(o.ca)
+		if err != nil {
+			return c, fmt.Errorf("--ca %s: %w", o.ca, errors.Unwrap(err))
+		}
+		if !x509.NewCertPool().AppendCertsFromPEM(pem) {
+			return c, fmt.Errorf("--ca %s: holds no certificate in PEM", o.ca)
+		}
+		c.CA = pem
+	}
+	if strings.ContainsAny(o.serverName, ":/@ []") && net.ParseIP(o.serverName) == nil {
+		return c, fmt.Errorf("--server-name %q: want a name or an address", o.serverName)
+	}
+	for _, s := range o.pins {
+		pin, err := tunnel.ParsePin(s)
+		if err != nil {
+			return c, fmt.Errorf("--pin: %w", err)
+		}
+		c.Pins = append(c.Pins, pin)
+	}
+	for _, s := range o.fingerprints {
+		fp, err := tunnel.ParseFingerprint(s)
+		if err != nil {
+			return c, fmt.Errorf("--fingerprint: %w", err)
+		}
+		c.Fingerprints = append(c.Fingerprints, fp)
+	}
+	return c, nil
+}
+
+// endpoints reads --listen, and refuses to open the private network to the
+// neighbours by accident.
+func (o *localOptions) endpoints() ([]proxy.Endpoint, error) {
+	if o.proxyUser == "" && o.proxyPasswordFile != "" {
+		return nil, errors.New("--proxy-password-file: needs --proxy-user NAME")
+	}
+	var endpoints []proxy.Endpoint
+	for _, spec := range o.listen {
+		e, err := proxy.ParseEndpoint(spec)
+		if err != nil {
+			return nil, fmt.Errorf("--listen %s: %w", spec, err)
+		}
+		if e.Exposed() && o.proxyUser == "" && !o.allowOpenProxy {
+			return nil, fmt.Errorf("--listen %s: reachable from other machines, so it needs --proxy-user NAME (or --allow-open-proxy)", spec)
+		}
+		endpoints = append(endpoints, e)
+	}
+	return endpoints, nil
+}
+
+// secrets reads the account's password and, if the proxy has a user, its own.
+func (a *app) secrets(ctx context.Context, o *options, c *client) (err error) {
+	if o.account.passwordFile == "-" && o.local.proxyPasswordFile == "-" {
+		return errors.New("--proxy-password-file -: standard input already holds the password of the account")
+	}
+	c.tunnel.Password, err = a.readSecret(ctx, secret{
+		who: o.account.user, file: o.account.passwordFile, flag: "--password-file", env: envPrefix + "PASSWORD",
+	})
+	if err != nil || o.local.proxyUser == "" {
+		return err
+	}
+	c.proxy.User = o.local.proxyUser
+	c.proxy.Password, err = a.readSecret(ctx, secret{
+		who: "proxy user " + o.local.proxyUser, file: o.local.proxyPasswordFile, flag: "--proxy-password-file", env: envPrefix + "PROXY_PASSWORD",
+	})
+	return err
+}
+
+// listener is an open local listener and what it serves.
+type listener struct {
+	endpoint proxy.Endpoint
+	net.Listener
+}
+
+// listen opens all endpoints, or none.
+func listen(endpoints []proxy.Endpoint) ([]listener, error) {
+	var open []listener
+	for _, e := range endpoints {
+		l, err := e.Listen()
+		if err != nil {
+			closeAll(open)
+			return nil, &listenError{where: e.String(), err: err}
+		}
+		open = append(open, listener{e, l})
+	}
+	return open, nil
+}
+
+func closeAll(listeners []listener) {
+	for _, l := range listeners {
+		l.Close()
+	}
+}
+
+// urls are what a client of the listener is given, with the port really bound.
+func (l listener) urls() []string {
+	address := l.Addr().String()
+	if l.endpoint.Network == "unix" {
+		if path, err := filepath.Abs(address); err == nil {
+			address = path
+		}
+		return []string{"socks5h://localhost" + address}
+	}
+	switch l.endpoint.Mode {
+	case proxy.ModeSOCKS5:
+		return []string{"socks5h://" + address}
+	case proxy.ModeHTTP:
+		return []string{"http://" + address}
+	}
+	return []string{"socks5h://" + address, "http://" + address}
+}

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// asCommand makes the test binary behave as the program; see [TestMain].
+const asCommand = "SSTPROXY_TEST_AS_COMMAND"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asCommand) != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// patience is how long a test waits for what should come at once.
+const patience = 30 * time.Second
+
+// watched collects what a command writes and lets a test wait for a line of it.
+type watched struct {
+	mu      sync.Mutex
+	text    bytes.Buffer
+	changed chan struct{} // closed and replaced by every write
+}
+
+func newWatched() *watched { return &watched{changed: make(chan struct{})} }
+
+func (w *watched) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	close(w.changed)
+	w.changed = make(chan struct{})
+	return w.text.Write(b)
+}
+
+func (w *watched) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.String()
+}
+
+// find returns the first whole line that contains part, or what changes next.
+func (w *watched) find(part string) (string, <-chan struct{}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for line := range strings.Lines(w.text.String()) {
+		if strings.HasSuffix(line, "\n") && strings.Contains(line, part) {
+			return strings.TrimSpace(line), nil
+		}
+	}
+	return "", w.changed
+}
+
+// wait returns the first line that contains part, as soon as there is one.
+func (w *watched) wait(t *testing.T, part string) string {
+	t.Helper()
+	timeout := time.After(patience)
+	for {
+		line, changed := w.find(part)
+		if line != "" {
+			return line
+		}
+		select {
+		case <-changed:
+		case <-timeout:
+			t.Fatalf("no line with %q after %v; there was:\n%s", part, patience, w)
+		}
+	}
+}
+
+// command is a run of the program that is under way: in this process, or in
+// one of its own.
+type command struct {
+	stdout, stderr *watched
+	stop           func()      // asks for the end: cancels the context or sends SIGINT
+	process        *os.Process // nil in this process
+	code           chan int    // gets the exit code
+}
+
+// start runs a command line in this process; stop cancels its context.
+func start(t *testing.T, env map[string]string, args ...string) *command {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	c := &command{stdout: newWatched(), stderr: newWatched(), stop: cancel, code: make(chan int, 1)}
+	lookup := func(key string) (string, bool) { v, ok := env[key]; return v, ok }
+	go func() { // ends with the command
+		c.code <- run(ctx, args, strings.NewReader(""), c.stdout, c.stderr, lookup)
+	}()
+	t.Cleanup(cancel)
+	return c
+}
+
+// spawn runs a program, by default this test binary as the command, in a
+// process of its own; stop sends it SIGINT.
+func spawn(t *testing.T, binary string, env []string, args ...string) *command {
+	t.Helper()
+	if binary == "" {
+		binary, env = os.Args[0], append(env, asCommand+"=1")
+	}
+	cmd := exec.Command(binary, args...)
+	c := &command{stdout: newWatched(), stderr: newWatched(), code: make(chan int, 1)}
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Stdout, cmd.Stderr = c.stdout, c.stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	c.process = cmd.Process
+	c.stop = func() { c.process.Signal(os.Interrupt) }
+	go func() { // ends with the process
+		cmd.Wait()
+		c.code <- cmd.ProcessState.ExitCode()
+	}()
+	t.Cleanup(func() { c.process.Kill() })
+	return c
+}
+
+// end waits for the command to end.
+func (c *command) end(t *testing.T) outcome {
+	t.Helper()
+	select {
+	case code := <-c.code:
+		return outcome{code, c.stdout.String(), c.stderr.String()}
+	case <-time.After(patience):
+		t.Fatalf("not ended after %v; stderr:\n%s", patience, c.stderr)
+		panic("unreachable")
+	}
+}
+
+// proxyURL waits for the listener of a scheme and returns its URL, from the
+// text log.
+func (c *command) proxyURL(t *testing.T, scheme string) string {
+	t.Helper()
+	_, url, _ := strings.Cut(c.stderr.wait(t, "url="+scheme), "url=")
+	return url
+}
