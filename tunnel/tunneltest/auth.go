@@ -344,7 +344,7 @@ func (c *Conn) authenticated(name string, key [32]byte) {
 	if !a.keyed {
 		a.key, a.keyed = key, true
 	}
-	c.setInfo(func(i *Info) { i.User, i.Method, i.HLAK = name, a.method, a.key })
+	c.setInfo(func(i *Info) { i.User, i.Method, c.hlak = name, a.method, a.key })
 	c.record(EventAuthenticated, a.method.String())
 	if c.call.early != nil {
 		c.callConnected(c.call.early)

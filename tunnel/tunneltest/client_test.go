@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -370,6 +369,7 @@ func (c *client) ipcp() {
 			c.dns = netip.AddrFrom4([4]byte(o.Data))
 		}
 	}
+	c.await(EventIPCPOpened)
 }
 
 func merge(wanted, opts []ppp.Option, code ppp.Code) (merged []ppp.Option) {
@@ -395,7 +395,6 @@ func (c *client) up() {
 	c.login()
 	c.connected(sstp.HashSHA256, nil)
 	c.ipcp()
-	c.await(EventIPCPOpened)
 }
 
 // await waits for an event of the server while its packets are read.
@@ -464,5 +463,3 @@ func (c *client) wantNoEvents(kinds ...EventKind) {
 		}
 	}
 }
-
-var _ fmt.Stringer = frame{}

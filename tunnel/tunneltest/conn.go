@@ -26,21 +26,26 @@ type Conn struct {
 	out    *outbox
 	data   dataPath
 
-	// What the other goroutines give to the loop.
-	in      chan inbound
-	handled chan struct{} // the loop is done with the last inbound
-	posted  *posts
-	ended   chan struct{} // closed when the loop has ended
+	hands  handoff // what the reader gives to the loop
+	posted *posts  // what other goroutines want done on it
 
 	// State of the loop's own.
 	alarms [numAlarms]alarmClock
-	over   bool
-	why    string
 	call   call
 	link   link
+	over   bool
+	why    string
 
 	mu   sync.Mutex
 	info Info
+	hlak [32]byte
+}
+
+// handoff gives the loop one thing at a time.
+type handoff struct {
+	in      chan inbound
+	handled chan struct{} // the loop is done with it
+	ended   chan struct{} // closed when the loop has ended
 }
 
 // Info is what a session has agreed on so far. Zero fields are still open.
@@ -51,8 +56,6 @@ type Info struct {
 	User string
 	// Method is how it authenticated, once it has.
 	Method Method
-	// HLAK is the key of the crypto binding: a secret, for tests to compare.
-	HLAK [32]byte
 	// Hash is the hash protocol of the Call Connected.
 	Hash sstp.HashProtocol
 	// Addr is the client's IPv4 address.
@@ -88,12 +91,24 @@ const flushTimeout = 3 * time.Second
 func newConn(s *Server, nc net.Conn) *Conn {
 	raw := newRawConn(nc)
 	c := &Conn{
-		server: s, quirks: &s.cfg.Quirks, raw: raw, tls: tls.Server(raw, s.tls), out: newOutbox(),
-		in: make(chan inbound), handled: make(chan struct{}), posted: newPosts(), ended: make(chan struct{}),
+		server: s, quirks: &s.cfg.Quirks, raw: raw, tls: tls.Server(raw, s.tls),
+		out: newOutbox(), hands: newHandoff(), posted: newPosts(),
 	}
 	c.info.RemoteAddr = nc.RemoteAddr()
 	c.data.start = time.Now()
 	return c
+}
+
+func newHandoff() handoff {
+	return handoff{in: make(chan inbound), handled: make(chan struct{}), ended: make(chan struct{})}
+}
+
+// HLAK returns the key of the crypto binding as the server has it, for tests
+// to compare: a secret, zero before authentication and after PAP or CHAP-MD5.
+func (c *Conn) HLAK() [32]byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.hlak
 }
 
 // Info returns what is agreed so far.
@@ -121,7 +136,7 @@ func (c *Conn) serve() {
 			c.loop()
 		}
 	}
-	close(c.ended)
+	close(c.hands.ended)
 	c.raw.SetWriteDeadline(time.Now().Add(flushTimeout))
 	c.out.finish()
 	goroutines.Wait()
@@ -153,9 +168,9 @@ func (c *Conn) loop() {
 	for !c.over {
 		timer.Reset(c.untilAlarm())
 		select {
-		case m := <-c.in:
+		case m := <-c.hands.in:
 			c.receive(m)
-			c.handled <- struct{}{}
+			c.hands.handled <- struct{}{}
 		case <-timer.C:
 			c.fireAlarms(time.Now())
 		case <-c.posted.wake:
@@ -206,8 +221,8 @@ func (c *Conn) end(why string) {
 // record notes an event and shows it to the hook.
 func (c *Conn) record(k EventKind, detail string) {
 	e := Event{Kind: k, Conn: c, Time: time.Now(), Detail: detail}
-	c.server.log.record(e)
 	c.server.cfg.Logger.Debug("event", "peer", c.info.RemoteAddr, "event", k, "detail", detail)
+	c.server.log.record(e)
 	if hook := c.server.cfg.Hook; hook != nil {
 		hook(c, e)
 	}
@@ -252,13 +267,21 @@ func (c *Conn) Terminate(text string) { c.posted.add(func() { c.terminate(text) 
 
 // Renegotiate begins LCP anew, and with it authentication and the network
 // protocols (RFC 1661 §4.1, Opened).
-func (c *Conn) Renegotiate() { c.posted.add(func() { c.link.lcp.restart() }) }
+func (c *Conn) Renegotiate() {
+	c.posted.add(func() {
+		if c.alive() && c.link.lcp != nil && !c.link.terminating {
+			c.link.lcp.restart()
+		}
+	})
+}
 
 // Challenge challenges the client again (RFC 1994 §2).
 func (c *Conn) Challenge() { c.posted.add(c.challengeAgain) }
 
 // Echo sends an SSTP Echo Request.
-func (c *Conn) Echo() { c.posted.add(func() { c.sendMessage(sstp.Message{Type: sstp.EchoRequest}) }) }
+func (c *Conn) Echo() {
+	c.posted.add(func() { c.sendMessage(sstp.Message{Type: sstp.EchoRequest}) })
+}
 
 // LCPEcho sends an LCP Echo-Request with the magic number agreed on.
 func (c *Conn) LCPEcho() { c.posted.add(c.sendLCPEcho) }

@@ -73,7 +73,7 @@ func (c *Conn) reader(rest []byte) {
 		}
 		if err != nil {
 			if _, ok := r.take(buf[:end]); ok {
-				c.hand(inbound{kind: inboundEnd, err: err})
+				c.hands.hand(inbound{kind: inboundEnd, err: err})
 			}
 			return
 		}
@@ -93,7 +93,7 @@ func (r *packetReader) take(b []byte) (n int, ok bool) {
 		p, size, err := sstp.ParsePacket(b[n:])
 		if err != nil {
 			r.deliver()
-			r.conn.hand(inbound{kind: inboundFraming, err: err})
+			r.conn.hands.hand(inbound{kind: inboundFraming, err: err})
 			return n, false
 		}
 		if size == 0 {
@@ -119,7 +119,7 @@ func (r *packetReader) sort(p sstp.Packet) bool {
 	if p.Control {
 		kind = inboundControl
 	}
-	return r.conn.hand(inbound{kind: kind, payload: p.Payload})
+	return r.conn.hands.hand(inbound{kind: kind, payload: p.Payload})
 }
 
 // ipPacket takes the IP packet out of a frame; most have the full header.
@@ -139,11 +139,11 @@ func (r *packetReader) takeIP(ip []byte, v6 bool) bool {
 	}
 	if !open {
 		// "IP frame: drop" (3.3.5.2.3)
-		return d.earlySeen.Swap(true) || r.conn.hand(inbound{kind: inboundEarly})
+		return d.earlySeen.Swap(true) || r.conn.hands.hand(inbound{kind: inboundEarly})
 	}
 	if !d.packetSeen.Load() && !d.packetSeen.Swap(true) {
 		r.conn.out.signal()
-		if !r.conn.hand(inbound{kind: inboundFirst}) {
+		if !r.conn.hands.hand(inbound{kind: inboundFirst}) {
 			return false
 		}
 	}
@@ -160,16 +160,16 @@ func (r *packetReader) deliver() {
 
 // hand gives the loop one thing and waits until it is done with it. It reports
 // whether the loop is still there.
-func (c *Conn) hand(m inbound) bool {
+func (h *handoff) hand(m inbound) bool {
 	select {
-	case c.in <- m:
-	case <-c.ended:
+	case h.in <- m:
+	case <-h.ended:
 		return false
 	}
 	select {
-	case <-c.handled:
+	case <-h.handled:
 		return true
-	case <-c.ended:
+	case <-h.ended:
 		return false
 	}
 }

@@ -130,7 +130,7 @@ func (c *Conn) echoDue() {
 	case silence < interval:
 		c.call.echoing = false
 		c.after(alarmEcho, interval-silence, c.echoDue)
-	case !c.call.echoing:
+	case !c.call.echoing || silence < interval+timeout:
 		c.call.echoing = true
 		c.sendMessage(sstp.Message{Type: sstp.EchoRequest})
 		c.after(alarmEcho, timeout, c.echoDue)

@@ -44,14 +44,14 @@ func TestSHA1(t *testing.T) {
 		if e := c.await(EventBindingVerified); e.Detail != "SHA-1" {
 			t.Errorf("verified with %s, want SHA-1", e.Detail)
 		}
-		if i := e1(c).Info(); i.HLAK != c.hlak || i.Hash != sstp.HashSHA1 || i.User != testUser {
-			t.Errorf("info of %v has another key, hash %v or user %q", e1(c), i.Hash, i.User)
+		if i := c.conn().Info(); c.conn().HLAK() != c.hlak || i.Hash != sstp.HashSHA1 || i.User != testUser {
+			t.Errorf("info of %v has another key, hash %v or user %q", c.conn(), i.Hash, i.User)
 		}
 	})
 }
 
-// e1 is the connection of the first event.
-func e1(c *client) *Conn { return c.server.Events()[0].Conn }
+// conn is the server's side of the connection.
+func (c *client) conn() *Conn { return c.server.Events()[0].Conn }
 
 func TestPAP(t *testing.T) {
 	bubble(t, Config{Methods: []Method{PAP}}, func(t *testing.T, c *client) {

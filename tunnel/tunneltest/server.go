@@ -167,6 +167,8 @@ func (s *Server) setCertificate() error {
 	}
 	s.tls.Certificates = []tls.Certificate{*s.certificate}
 	s.tls.GetCertificate, s.tls.GetConfigForClient = nil, nil
+	// The binding is about this session's certificate; nothing is resumed.
+	s.tls.SessionTicketsDisabled = true
 	// Without this the first 128 KiB go out in records of one segment each.
 	s.tls.DynamicRecordSizingDisabled = true
 	return nil
