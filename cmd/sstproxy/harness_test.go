@@ -3,8 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -18,7 +20,37 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asCommand) != "" {
 		main()
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if left := leaked(); left != "" {
+		fmt.Fprintf(os.Stderr, "goroutines left behind:\n%s\n", left)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// leaked waits until no goroutine of a tunnel, a stack or a proxy is left, and
+// returns the stacks of those that stay.
+func leaked() string {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	timeout := time.After(10 * time.Second)
+	for {
+		var left []string
+		buf := make([]byte, 1<<22)
+		for stack := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+			if strings.Contains(stack, "sstproxy/tunnel") || strings.Contains(stack, "sstproxy/netstack") || strings.Contains(stack, "sstproxy/proxy") {
+				left = append(left, stack)
+			}
+		}
+		if len(left) == 0 {
+			return ""
+		}
+		select {
+		case <-tick.C:
+		case <-timeout:
+			return strings.Join(left, "\n\n")
+		}
+	}
 }
 
 // patience is how long a test waits for what should come at once.
