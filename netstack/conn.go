@@ -1,0 +1,296 @@
+package netstack
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/waiter"
+)
+
+// TCP keepalive, on for every connection: a peer that vanished must not hold a
+// proxied connection for ever, and NAT on the way forgets idle flows.
+const (
+	keepaliveIdle     = 60 * time.Second
+	keepaliveInterval = 15 * time.Second
+)
+
+// socket is what connections and listeners have in common: an endpoint and the
+// means to wait for it. The waiter entries live as long as the socket, so that
+// a blocking call allocates nothing.
+//
+// Reads are serialised, and so are writes; each has one channel of capacity 1
+// that the endpoint and the deadline post to. Whoever waits looks at everything
+// again after a post, so posts may be lost in each other but never for good.
+type socket struct {
+	ep      tcpip.Endpoint
+	queue   *waiter.Queue
+	network string
+
+	readable, writable chan struct{}
+	readEntry          waiter.Entry
+	writeEntry         waiter.Entry
+
+	readMu, writeMu             sync.Mutex
+	readDeadline, writeDeadline deadline
+
+	closed    chan struct{}
+	closeOnce sync.Once
+	// failure is the endpoint's hard error. gVisor reports it once, to
+	// whichever direction asks first, and end of file after that; a reader
+	// must not take a reset for the end.
+	failure atomic.Pointer[error]
+}
+
+func (s *socket) init(ep tcpip.Endpoint, queue *waiter.Queue, network string) {
+	s.ep, s.queue, s.network = ep, queue, network
+	s.closed = make(chan struct{})
+	s.readable = make(chan struct{}, 1)
+	s.writable = make(chan struct{}, 1)
+	const ended = waiter.EventHUp | waiter.EventErr
+	s.readEntry.Init(waiter.ChannelNotifier(s.readable), waiter.ReadableEvents|ended)
+	s.writeEntry.Init(waiter.ChannelNotifier(s.writable), waiter.WritableEvents|ended)
+	queue.EventRegister(&s.readEntry)
+	queue.EventRegister(&s.writeEntry)
+}
+
+// wait blocks until something was posted to wake, and fails when the socket is
+// closed or the deadline has passed.
+func (s *socket) wait(wake chan struct{}, d *deadline) error {
+	select {
+	case <-wake:
+	case <-s.closed:
+	}
+	return s.check(d)
+}
+
+func (s *socket) check(d *deadline) error {
+	switch {
+	case s.isClosed():
+		return net.ErrClosed
+	case d.passed():
+		return os.ErrDeadlineExceeded
+	}
+	return nil
+}
+
+func (s *socket) isClosed() bool {
+	select {
+	case <-s.closed:
+		return true
+	default:
+		return false
+	}
+}
+
+// explain turns the endpoint's error into the caller's.
+func (s *socket) explain(terr tcpip.Error) error {
+	if s.isClosed() {
+		return net.ErrClosed
+	}
+	err := errnoOf(terr)
+	switch {
+	case err == io.EOF || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ENOTCONN):
+		if f := s.failure.Load(); f != nil {
+			return *f
+		}
+		if s.network == "tcp" && tcp.EndpointState(s.ep.State()) == tcp.StateError {
+			// The other direction is just about to store it.
+			return ErrReset
+		}
+	case s.network == "tcp":
+		s.failure.CompareAndSwap(nil, &err)
+	}
+	return err
+}
+
+// close marks the socket closed, wakes its callers and closes the endpoint.
+func (s *socket) close() error {
+	err := net.ErrClosed
+	s.closeOnce.Do(func() {
+		err = nil
+		close(s.closed)
+		s.readDeadline.set(time.Time{}, s.readable)
+		s.writeDeadline.set(time.Time{}, s.writable)
+		s.queue.EventUnregister(&s.readEntry)
+		s.queue.EventUnregister(&s.writeEntry)
+		s.ep.Close()
+	})
+	return err
+}
+
+// SetDeadline sets both deadlines.
+func (s *socket) SetDeadline(t time.Time) error {
+	return errors.Join(s.SetReadDeadline(t), s.SetWriteDeadline(t))
+}
+
+// SetReadDeadline bounds reads, waiting ones too. After it has passed a read
+// fails even if data is there, as in package net.
+func (s *socket) SetReadDeadline(t time.Time) error {
+	if s.isClosed() {
+		return opError("set", s.network, nil, nil, net.ErrClosed)
+	}
+	s.readDeadline.set(t, s.readable)
+	return nil
+}
+
+// SetWriteDeadline bounds writes, waiting ones too. A write that waits for room
+// in the stack's queue, because the tunnel itself is stalled, ends when there
+// is room or the link goes down, not before.
+func (s *socket) SetWriteDeadline(t time.Time) error {
+	if s.isClosed() {
+		return opError("set", s.network, nil, nil, net.ErrClosed)
+	}
+	s.writeDeadline.set(t, s.writable)
+	return nil
+}
+
+// tcpConn is a TCP connection. It has the methods of *net.TCPConn that a relay
+// needs: CloseRead and CloseWrite beside those of net.Conn.
+type tcpConn struct {
+	socket
+	local, remote net.Addr
+	dst           tcpip.SliceWriter // of the read that holds readMu
+	src           bytes.Reader      // of the write that holds writeMu
+}
+
+// newTCPConn makes a connection of an endpoint, which it owns from then on.
+func newTCPConn(ep tcpip.Endpoint, queue *waiter.Queue) *tcpConn {
+	c := &tcpConn{}
+	c.init(ep, queue, "tcp")
+	ep.SocketOptions().SetKeepAlive(true)
+	idle, interval := tcpip.KeepaliveIdleOption(keepaliveIdle), tcpip.KeepaliveIntervalOption(keepaliveInterval)
+	// These cannot fail on a TCP endpoint.
+	_ = ep.SetSockOpt(&idle)
+	_ = ep.SetSockOpt(&interval)
+	return c
+}
+
+// connected fixes the addresses.
+func (c *tcpConn) connected() {
+	if a, err := c.ep.GetLocalAddress(); err == nil {
+		c.local = net.TCPAddrFromAddrPort(addrPortOf(a))
+	}
+	if a, err := c.ep.GetRemoteAddress(); err == nil {
+		c.remote = net.TCPAddrFromAddrPort(addrPortOf(a))
+	}
+}
+
+// Read reads what is there, at least one octet, waiting for it if need be.
+func (c *tcpConn) Read(b []byte) (int, error) {
+	c.readMu.Lock()
+	defer c.readMu.Unlock()
+	n, err := c.read(b)
+	return n, opError("read", c.network, c.local, c.remote, err)
+}
+
+func (c *tcpConn) read(b []byte) (int, error) {
+	if err := c.check(&c.readDeadline); err != nil || len(b) == 0 {
+		return 0, err
+	}
+	defer func() { c.dst = nil }()
+	for {
+		c.dst = b
+		res, terr := c.ep.Read(&c.dst, tcpip.ReadOptions{})
+		switch terr.(type) {
+		case nil:
+			// Without this the receive window would never grow.
+			c.ep.ModerateRecvBuf(res.Count)
+			return res.Count, nil
+		case *tcpip.ErrWouldBlock:
+			if err := c.wait(c.readable, &c.readDeadline); err != nil {
+				return 0, err
+			}
+		default:
+			return 0, c.explain(terr)
+		}
+	}
+}
+
+// Write writes all of b, waiting for room in the send buffer if need be.
+func (c *tcpConn) Write(b []byte) (int, error) {
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	n, err := c.write(b)
+	return n, opError("write", c.network, c.local, c.remote, err)
+}
+
+func (c *tcpConn) write(b []byte) (n int, err error) {
+	defer c.src.Reset(nil)
+	if err := c.check(&c.writeDeadline); err != nil {
+		return 0, err
+	}
+	for n < len(b) {
+		c.src.Reset(b[n:])
+		m, terr := c.ep.Write(&c.src, tcpip.WriteOptions{})
+		n += int(m)
+		switch terr.(type) {
+		case nil:
+			err = nil
+			if n < len(b) {
+				err = c.check(&c.writeDeadline)
+			}
+		case *tcpip.ErrWouldBlock:
+			err = c.wait(c.writable, &c.writeDeadline)
+		default:
+			err = c.explain(terr)
+		}
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// CloseWrite sends what was written and then FIN.
+func (c *tcpConn) CloseWrite() error { return c.shutdown(tcpip.ShutdownWrite) }
+
+// CloseRead makes reads return io.EOF. What still arrives is discarded.
+func (c *tcpConn) CloseRead() error { return c.shutdown(tcpip.ShutdownRead) }
+
+func (c *tcpConn) shutdown(how tcpip.ShutdownFlags) error {
+	err := error(net.ErrClosed)
+	if !c.isClosed() {
+		err = errnoOf(c.ep.Shutdown(how))
+	}
+	return opError("close", c.network, c.local, c.remote, err)
+}
+
+// Close closes both directions. It does not wait until what was written has
+// been sent; unread data makes it a reset, as on Linux.
+func (c *tcpConn) Close() error {
+	return opError("close", c.network, c.local, c.remote, c.close())
+}
+
+// LocalAddr is a *net.TCPAddr.
+func (c *tcpConn) LocalAddr() net.Addr { return c.local }
+
+// RemoteAddr is a *net.TCPAddr.
+func (c *tcpConn) RemoteAddr() net.Addr { return c.remote }
+
+// addrPortOf converts an endpoint's address.
+func addrPortOf(a tcpip.FullAddress) netip.AddrPort {
+	return netip.AddrPortFrom(addrOf(a.Addr), a.Port)
+}
+
+// fullAddressOf is the inverse of addrPortOf. Link-local destinations need the
+// interface; others find it by route.
+func fullAddressOf(a netip.AddrPort) tcpip.FullAddress {
+	full := tcpip.FullAddress{Port: a.Port()}
+	if a.Addr().IsValid() && !a.Addr().IsUnspecified() {
+		full.Addr = addressOf(a.Addr())
+	}
+	if a.Addr().IsLinkLocalUnicast() && a.Addr().Is6() {
+		full.NIC = nicID
+	}
+	return full
+}

@@ -1,0 +1,334 @@
+package netstack
+
+import (
+	"sync"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+)
+
+const (
+	// streamLimit is how much TCP data waits in the queue before its senders
+	// wait instead. Four of the writer's 64 KiB batches keep it busy; more
+	// would only be delay: 256 KiB are 42 ms at 50 Mbit/s.
+	streamLimit = 256 << 10
+	// controlReserve is what TCP segments without data may use beyond
+	// streamLimit. See egress for why they must not wait.
+	controlReserve = 256 << 10
+	// datagramLimit bounds everything that is not TCP.
+	datagramLimit = 256 << 10
+	// packetOverhead is about what a queued packet costs besides its octets,
+	// so that the limits bound memory and not only payload.
+	packetOverhead = 256
+	// downWait is how long a TCP sender may still wait after the link went
+	// down. A reconnect that is faster costs it nothing; after that the wait
+	// ends, because the endpoint's lock is held during it.
+	downWait = time.Second
+)
+
+// egress is the queue between the stack and whoever calls Fill.
+//
+// TCP data waits when the queue is full: a drop-tail queue inside the client
+// would ruin TCP, and the delay the wait causes is what TCP's window adapts
+// to. gVisor calls push with the endpoint's lock held, from the goroutine of a
+// net.Conn Write, from a timer, or from one of its own workers. That this
+// cannot deadlock rests on these points:
+//
+//   - Room is made by Fill alone, and Fill takes no lock but the queue's. Its
+//     caller needs nothing from the stack, so the queue drains as long as the
+//     link lives, whoever waits.
+//   - Deliver never waits here, otherwise a server that does not read while we
+//     do not read would stop both for ever. Segments without data (ACK, RST,
+//     SYN, FIN) use a reserve instead of waiting, and so the RST for an unknown
+//     flow, which is sent from Deliver's goroutine, passes. ICMP, whose errors
+//     make gVisor take an endpoint's lock or even resend data, is not handled
+//     in Deliver's goroutine at all (see deliver.go). TCP segments are only
+//     queued there (gVisor's dispatcher.queuePacket).
+//   - Inbound segments of an endpoint whose lock is held wait in its own
+//     queue; an ACK worker that waits here delays the flows it serves but
+//     needs none of them.
+//   - When no session calls Fill, the link is down: LinkDown ends every wait
+//     after downWait, and the data is then lost as on a cut cable. Until then
+//     the Close and the deadlines of a connection that waits here wait, too.
+//   - SetLink with another address purges the queue and ends the waits before
+//     it touches an endpoint; Close ends them before it closes the stack.
+//
+// Memory is bounded: check and push are under one lock, so the queue holds at
+// most the three limits and one packet beyond each.
+//
+// Datagrams have a queue of their own, which drops its oldest packet when it
+// is full (late datagrams are worth less than new ones) and takes turns with
+// TCP, so that a DNS query does not wait behind an upload.
+type egress struct {
+	ready chan struct{} // capacity 1
+	limit int           // streamLimit; tests need less
+
+	mu        sync.Mutex
+	room      sync.Cond // one signal per freed place; who got in passes it on
+	stream    fifo
+	datagrams fifo
+	turn      bool // a datagram is next, if there is one
+	down      bool // the link is down
+	overdue   bool // it has been for downWait: nobody waits
+	closed    bool
+	dropped   uint64
+	timer     *time.Timer // ends the waits when down
+
+	fillMu sync.Mutex // one Fill at a time
+	batch  []*stack.PacketBuffer
+}
+
+func newEgress() *egress {
+	q := &egress{ready: make(chan struct{}, 1), limit: streamLimit, down: true, overdue: true}
+	q.room.L = &q.mu
+	return q
+}
+
+// push appends a packet, taking a reference of its own. It blocks as described
+// above.
+func (q *egress) push(pkt *stack.PacketBuffer) tcpip.Error {
+	if pkt.TransportProtocolNumber == header.TCPProtocolNumber {
+		return q.pushStream(pkt, pkt.Data().Size() > 0)
+	}
+	return q.pushDatagram(pkt)
+}
+
+func (q *egress) pushStream(pkt *stack.PacketBuffer, data bool) tcpip.Error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	limit := q.limit
+	if !data {
+		limit += controlReserve
+	}
+	for data && q.stream.cost >= limit && !q.overdue && !q.closed {
+		q.room.Wait()
+	}
+	if q.closed {
+		return &tcpip.ErrClosedForSend{}
+	}
+	if q.stream.cost >= limit {
+		q.dropped++
+		return &tcpip.ErrNoBufferSpace{}
+	}
+	q.stream.push(pkt.IncRef())
+	q.passOn()
+	q.signal()
+	return nil
+}
+
+func (q *egress) pushDatagram(pkt *stack.PacketBuffer) tcpip.Error {
+	q.mu.Lock()
+	if q.closed {
+		q.mu.Unlock()
+		return &tcpip.ErrClosedForSend{}
+	}
+	q.datagrams.push(pkt.IncRef())
+	var oldest *stack.PacketBuffer
+	if q.datagrams.cost > datagramLimit {
+		oldest = q.datagrams.pop()
+		q.dropped++
+	}
+	q.signal()
+	q.mu.Unlock()
+	if oldest != nil {
+		// Not under the lock: the last reference of a UDP packet wakes the
+		// socket that waits for send buffer space.
+		oldest.DecRef()
+	}
+	return nil
+}
+
+// passOn lets one waiting sender in if there is room. Each that got in calls
+// it again, so one signal from Fill reaches as many as there is room for.
+func (q *egress) passOn() {
+	if q.stream.cost < q.limit {
+		q.room.Signal()
+	}
+}
+
+func (q *egress) signal() {
+	select {
+	case q.ready <- struct{}{}:
+	default:
+	}
+}
+
+// fill copies whole frames into b: headroom octets, left to putHeader, and an
+// IP packet.
+func (q *egress) fill(b []byte, headroom int, putHeader func([]byte)) int {
+	q.fillMu.Lock()
+	defer q.fillMu.Unlock()
+	q.take(len(b), headroom)
+	n := 0
+	for i, pkt := range q.batch {
+		frame := b[n : n+headroom+pkt.Size()]
+		copyPacket(frame[headroom:], pkt)
+		if putHeader != nil {
+			putHeader(frame)
+		}
+		n += len(frame)
+		pkt.DecRef()
+		q.batch[i] = nil
+	}
+	return n
+}
+
+// take moves to batch what fits into room octets. The copying is done without
+// the lock, so that senders do not wait for it.
+func (q *egress) take(room, headroom int) {
+	q.batch = q.batch[:0]
+	var unfit []*stack.PacketBuffer
+	q.mu.Lock()
+	for {
+		f := q.next()
+		if f == nil {
+			break
+		}
+		size := headroom + f.peek().Size()
+		if size > room && len(q.batch) > 0 {
+			q.signal()
+			break
+		}
+		pkt := f.pop()
+		q.turn = f == &q.stream
+		if size > room {
+			// Larger than the whole buffer: the caller's mistake. Waiting
+			// for a larger one would stop the queue for ever.
+			q.dropped++
+			unfit = append(unfit, pkt)
+			continue
+		}
+		room -= size
+		q.batch = append(q.batch, pkt)
+	}
+	q.passOn()
+	q.mu.Unlock()
+	release(unfit)
+}
+
+// next is the queue whose turn it is, nil if both are empty.
+func (q *egress) next() *fifo {
+	stream, datagrams := q.stream.len() > 0, q.datagrams.len() > 0
+	switch {
+	case datagrams && (q.turn || !stream):
+		return &q.datagrams
+	case stream:
+		return &q.stream
+	}
+	return nil
+}
+
+// setUp makes senders wait for room again, for as long as it takes.
+func (q *egress) setUp() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.down, q.overdue = false, false
+	q.stopTimer()
+}
+
+// setDown bounds all waits, those that have begun and those to come.
+func (q *egress) setDown() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.down || q.closed {
+		return
+	}
+	q.down = true
+	q.timer = time.AfterFunc(downWait, q.endWaits)
+}
+
+func (q *egress) endWaits() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.down {
+		q.overdue = true
+		q.room.Broadcast()
+	}
+}
+
+// purge drops everything queued and ends all waits until setUp: the packets
+// carry an address that is no longer ours.
+func (q *egress) purge() {
+	q.mu.Lock()
+	q.stopTimer()
+	q.down, q.overdue = true, true
+	pkts := append(q.stream.drain(), q.datagrams.drain()...)
+	q.room.Broadcast()
+	q.mu.Unlock()
+	release(pkts)
+}
+
+// close drops everything and makes every push fail, those that wait first.
+func (q *egress) close() {
+	q.mu.Lock()
+	q.closed = true
+	q.mu.Unlock()
+	q.purge()
+}
+
+func (q *egress) stopTimer() {
+	if q.timer != nil {
+		q.timer.Stop()
+		q.timer = nil
+	}
+}
+
+func release(pkts []*stack.PacketBuffer) {
+	for _, pkt := range pkts {
+		pkt.DecRef()
+	}
+}
+
+// copyPacket copies a packet's octets from its network header on.
+func copyPacket(dst []byte, pkt *stack.PacketBuffer) {
+	views, skip := pkt.AsViewList()
+	for v := views.Front(); v != nil; v = v.Next() {
+		b := v.AsSlice()
+		if skip >= len(b) {
+			skip -= len(b)
+			continue
+		}
+		dst = dst[copy(dst, b[skip:]):]
+		skip = 0
+	}
+}
+
+// fifo is a queue of packets that keeps its backing array.
+type fifo struct {
+	pkts []*stack.PacketBuffer
+	head int
+	cost int
+}
+
+func (f *fifo) len() int                  { return len(f.pkts) - f.head }
+func (f *fifo) peek() *stack.PacketBuffer { return f.pkts[f.head] }
+
+func (f *fifo) push(pkt *stack.PacketBuffer) {
+	if f.head > 0 && len(f.pkts) == cap(f.pkts) {
+		n := copy(f.pkts, f.pkts[f.head:])
+		clear(f.pkts[n:])
+		f.pkts, f.head = f.pkts[:n], 0
+	}
+	f.pkts = append(f.pkts, pkt)
+	f.cost += pkt.Size() + packetOverhead
+}
+
+func (f *fifo) pop() *stack.PacketBuffer {
+	pkt := f.pkts[f.head]
+	f.pkts[f.head] = nil
+	f.head++
+	if f.head == len(f.pkts) {
+		f.pkts, f.head = f.pkts[:0], 0
+	}
+	f.cost -= pkt.Size() + packetOverhead
+	return pkt
+}
+
+// drain empties the queue and gives up its array.
+func (f *fifo) drain() []*stack.PacketBuffer {
+	pkts := f.pkts[f.head:]
+	*f = fifo{}
+	return pkts
+}
