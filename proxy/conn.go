@@ -26,7 +26,8 @@ type clientConn struct {
 	srv    *Server
 	early  []byte // read already, belongs before Conn; one reader
 	once   sync.Once
-	pinned atomic.Pointer[http.Transport] // see forward.go
+	pinned atomic.Pointer[http.Transport] // see transportFor
+	restBy atomic.Pointer[time.Time]      // see limitRest
 
 	// Under srv.mu:
 	busy   bool               // a request is under way
@@ -34,11 +35,15 @@ type clientConn struct {
 	cancel context.CancelFunc // ends what is being done for this client, or nil
 }
 
-// bind returns a context that ends when the connection is closed.
+// bind returns a context that ends when the connection is closed. It ends the
+// one it returned before.
 func (c *clientConn) bind(ctx context.Context) context.Context {
 	ctx, cancel := context.WithCancel(ctx)
 	c.srv.mu.Lock()
 	defer c.srv.mu.Unlock()
+	if c.cancel != nil {
+		c.cancel()
+	}
 	if c.closed {
 		cancel()
 	}
@@ -54,6 +59,14 @@ func (c *clientConn) Read(b []byte) (int, error) {
 	n := copy(b, c.early)
 	c.early = c.early[n:]
 	return n, nil
+}
+
+// SetReadDeadline sets no deadline later than what limitRest allowed.
+func (c *clientConn) SetReadDeadline(t time.Time) error {
+	if by := c.restBy.Load(); by != nil && t.IsZero() {
+		t = *by
+	}
+	return c.Conn.SetReadDeadline(t)
 }
 
 // takeEarly returns the early octets and forgets them; the caller owns them.

@@ -22,7 +22,7 @@ type requestKey struct{}
 var errSwitched = errors.New("proxy: protocol switched")
 
 // errUpgrade is an answer 101 that does not fit the request.
-var errUpgrade = errors.New("proxy: the server switched to a protocol that was not asked for")
+var errUpgrade = errors.New("proxy: the server switched protocols out of turn")
 
 // newTransport makes the client side of plain proxying: it keeps connections to
 // servers for later requests, and changes nothing in what it carries.
@@ -70,7 +70,7 @@ func (s *Server) transportFor(r *http.Request) *http.Transport {
 // forward serves an absolute-form request of any method but CONNECT. The rules
 // for intermediaries (hop-by-hop fields, 1xx answers, trailers) are those of
 // httputil.ReverseProxy.
-func (s *Server) forward(w http.ResponseWriter, r *http.Request) {
+func (s *Server) forward(w http.ResponseWriter, r *http.Request, body *requestBody) {
 	address, err := plainTarget(r.URL)
 	if err != nil {
 		s.badRequest(w, r, err)
@@ -79,24 +79,18 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request) {
 	if !s.mayForward(w, r) {
 		return
 	}
-	// Request and answer may flow at the same time.
-	if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
-		s.cfg.Logger.Debug("full duplex", "err", err)
-	}
-	body := &requestBody{ReadCloser: r.Body}
-	r.Body = body
 	p := httputil.ReverseProxy{
 		Transport:      s.transportFor(r),
 		Rewrite:        rewrite,
 		FlushInterval:  -1,
 		BufferPool:     bodyPool{s},
 		ErrorLog:       s.errorLog,
-		ModifyResponse: func(res *http.Response) error { return s.modify(w, r, res) },
+		ModifyResponse: func(res *http.Response) error { return s.modify(w, r, body, res) },
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
 			s.forwardFailed(w, r, address, body, err)
 		},
 	}
-	p.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestKey{}, r.Context())))
+	p.ServeHTTP(quiet100{w}, r)
 }
 
 // forwardFailed answers for a server that did not.
@@ -183,8 +177,13 @@ func rawPath(r *http.Request) (path string, ok bool) {
 }
 
 // modify is called with the server's answer before it is passed on.
-func (s *Server) modify(w http.ResponseWriter, r *http.Request, res *http.Response) error {
+func (s *Server) modify(w http.ResponseWriter, r *http.Request, body *requestBody, res *http.Response) error {
 	if res.StatusCode == http.StatusSwitchingProtocols {
+		if !body.ended.Load() {
+			// The transport may be reading it, from the connection that
+			// the relay would read.
+			return fmt.Errorf("%w: before the end of the request", errUpgrade)
+		}
 		return s.switchProtocols(w, r, res)
 	}
 	if _, ok := res.Header["Content-Type"]; !ok {
@@ -201,7 +200,7 @@ func (s *Server) switchProtocols(w http.ResponseWriter, r *http.Request, res *ht
 	if !ok || asked == "" || !strings.EqualFold(asked, got) {
 		return fmt.Errorf("%w: %q for %q", errUpgrade, printable(got), printable(asked))
 	}
-	c, early, err := hijack(w)
+	c, br, err := hijack(w)
 	if err != nil {
 		return err
 	}
@@ -214,19 +213,37 @@ func (s *Server) switchProtocols(w http.ResponseWriter, r *http.Request, res *ht
 		c.Close()
 		return errSwitched
 	}
-	s.startRelay(c, server, early)
+	s.startRelay(c, server, unread(c, br))
 	return errSwitched
 }
 
-// requestBody notes whether the client's side of a failed request failed.
+// quiet100 drops the server's "100 Continue": net/http sends one of its own
+// when the transport, told by the server's, begins to read the body.
+type quiet100 struct{ http.ResponseWriter }
+
+// WriteHeader implements http.ResponseWriter.
+func (w quiet100) WriteHeader(code int) {
+	if code != http.StatusContinue {
+		w.ResponseWriter.WriteHeader(code)
+	}
+}
+
+// Unwrap is for http.ResponseController.
+func (w quiet100) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// requestBody notes how far the client's side of a request came.
 type requestBody struct {
 	io.ReadCloser
-	failed atomic.Bool
+	ended  atomic.Bool // there was none, or its end has been read
+	failed atomic.Bool // it is malformed or broke off
 }
 
 func (b *requestBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if err != nil && err != io.EOF {
+	switch {
+	case err == io.EOF:
+		b.ended.Store(true)
+	case err != nil:
 		b.failed.Store(true)
 	}
 	return n, err

@@ -1,15 +1,20 @@
 package proxy
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"sync"
+	"time"
 )
 
 // maxHeader bounds the header of a request and of an answer, in octets.
@@ -24,6 +29,7 @@ func (s *Server) newHTTPServer() *http.Server {
 	return &http.Server{
 		Handler:           http.HandlerFunc(s.serveHTTP),
 		ReadHeaderTimeout: s.cfg.HandshakeTimeout,
+		ReadTimeout:       s.cfg.HandshakeTimeout, // lifted by serveHTTP
 		IdleTimeout:       s.cfg.KeepAliveTimeout,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          s.errorLog,
@@ -33,7 +39,11 @@ func (s *Server) newHTTPServer() *http.Server {
 		},
 		ConnState: func(c net.Conn, state http.ConnState) {
 			if state == http.StateActive || state == http.StateIdle {
-				c.(*clientConn).setBusy(state == http.StateActive)
+				cc := c.(*clientConn)
+				if cc.restBy.Load() != nil {
+					cc.linger() // what comes next may not be a request
+				}
+				cc.setBusy(state == http.StateActive)
 			}
 		},
 		DisableGeneralOptionsHandler: true,
@@ -44,6 +54,23 @@ func (s *Server) newHTTPServer() *http.Server {
 func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	s.enter()
 	defer s.leave()
+	body := &requestBody{ReadCloser: r.Body}
+	body.ended.Store(r.ContentLength == 0)
+	defer s.limitRest(r, body)
+	rc := http.NewResponseController(w)
+	// The deadline is for what net/http answers by itself; a body may take
+	// any time.
+	if err := rc.SetReadDeadline(time.Time{}); err != nil {
+		s.cfg.Logger.Debug("read deadline", "err", err)
+	}
+	// A copy: net/http looks at the body of the original again.
+	r = r.WithContext(context.WithValue(r.Context(), requestKey{}, r.Context()))
+	r.Body = body
+	// Answer and request may flow at the same time; an answer does not wait
+	// for the rest of the request.
+	if err := rc.EnableFullDuplex(); err != nil {
+		s.cfg.Logger.Debug("full duplex", "err", err)
+	}
 	if r.Method != http.MethodConnect && !r.URL.IsAbs() {
 		s.serveSelf(w, r)
 		return
@@ -61,7 +88,18 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		s.connect(w, r)
 		return
 	}
-	s.forward(w, r)
+	s.forward(w, r, body)
+}
+
+// limitRest bounds the time for what is left of a request's body after its
+// answer: net/http reads a part of that for as long as the client likes. The
+// connection ends then.
+func (s *Server) limitRest(r *http.Request, body *requestBody) {
+	if c, ok := r.Context().Value(connKey{}).(*clientConn); ok && !body.ended.Load() {
+		by := time.Now().Add(s.cfg.HandshakeTimeout)
+		c.restBy.Store(&by)
+		c.SetReadDeadline(by)
+	}
 }
 
 // serveSelf answers a request that is for the proxy and not for it to forward.
@@ -76,7 +114,9 @@ func (s *Server) serveSelf(w http.ResponseWriter, r *http.Request) {
 			printable(r.Host) + " URL"})
 }
 
-// connect serves CONNECT (RFC 9110, section 9.3.6).
+// connect serves CONNECT (RFC 9110, section 9.3.6). It takes the connection
+// before it dials: net/http would take a client that sent data ahead of the
+// answer and then closed its sending direction for one that has left.
 func (s *Server) connect(w http.ResponseWriter, r *http.Request) {
 	// After a failed CONNECT the client may have sent octets that are not
 	// HTTP, so they must not be read as the next request.
@@ -86,15 +126,30 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request) {
 		s.badRequest(w, r, err)
 		return
 	}
-	target, err := s.dial(r.Context(), address)
+	c, br, err := hijack(w)
 	if err != nil {
 		s.answer(w, r, problemOf(address, err))
 		return
 	}
-	c, early, err := hijack(w)
+	s.enter()
+	go func() { // ends when either connection is closed
+		defer s.leave()
+		s.tunnel(c, br, address)
+	}()
+}
+
+// tunnel dials for a CONNECT request, answers it, and relays. It runs in a
+// goroutine of its own, so that net/http's with all it holds can end.
+func (s *Server) tunnel(c *clientConn, br *bufio.Reader, address string) {
+	target, err := s.dialWatched(c.bind(context.Background()), c, br, address)
 	if err != nil {
-		target.Close()
-		s.answer(w, r, problemOf(address, err))
+		p := problemOf(address, err)
+		s.logProblem(c.RemoteAddr().String(), http.MethodConnect, p)
+		if err := p.write(c); err != nil {
+			c.Close()
+			return
+		}
+		c.linger()
 		return
 	}
 	if _, err := c.Write([]byte("HTTP/1.1 200 Connection established\r\n\r\n")); err != nil {
@@ -102,27 +157,22 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request) {
 		c.Close()
 		return
 	}
-	s.startRelay(c, target, early)
+	s.startRelay(c, target, unread(c, br))
 }
 
-// hijack takes the connection from net/http, with what had been read ahead.
-func hijack(w http.ResponseWriter) (c *clientConn, early []byte, err error) {
+// hijack takes the connection from net/http, with the reader that holds what
+// had been read ahead.
+func hijack(w http.ResponseWriter) (*clientConn, *bufio.Reader, error) {
 	conn, brw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return nil, nil, fmt.Errorf("proxy: hijack: %w", err)
 	}
-	c = conn.(*clientConn)
-	return c, append(buffered(brw.Reader), c.takeEarly()...), nil
+	return conn.(*clientConn), brw.Reader, nil
 }
 
-// startRelay relays in a goroutine of its own, so that net/http's with all it
-// holds can end.
-func (s *Server) startRelay(c *clientConn, target stream, early []byte) {
-	s.enter()
-	go func() { // ends when either connection is closed
-		defer s.leave()
-		s.relay(c, target, early)
-	}()
+// unread takes out all that was read from the connection and not used.
+func unread(c *clientConn, br *bufio.Reader) []byte {
+	return append(buffered(br), c.takeEarly()...)
 }
 
 // connectTarget returns the HOST:PORT of a CONNECT request.
@@ -186,11 +236,31 @@ func (s *Server) badRequest(w http.ResponseWriter, r *http.Request, err error) {
 	s.answer(w, r, problem{status: http.StatusBadRequest, kind: "http_request_error", words: err.Error()})
 }
 
-// answer sends a problem: words in the body for people and in
-// X-Sstproxy-Error for curl -v, Proxy-Status (RFC 9209) for programs.
+// answer sends a problem through net/http.
 func (s *Server) answer(w http.ResponseWriter, r *http.Request, p problem) {
-	s.cfg.Logger.LogAttrs(r.Context(), slog.LevelDebug, "http request failed", slog.String("peer", r.RemoteAddr),
-		slog.String("method", r.Method), slog.String("dst", p.address), slog.Int("status", p.status), slog.Any("err", p.cause))
+	s.logProblem(r.RemoteAddr, r.Method, p)
+	h, body := p.message()
+	maps.Copy(w.Header(), h)
+	if b, ok := r.Body.(*requestBody); ok && !b.ended.Load() {
+		w.Header().Set("Connection", "close")
+	}
+	w.WriteHeader(p.status)
+	_, _ = io.WriteString(w, body)
+}
+
+// write sends a problem on a connection that net/http has given away, as the
+// last thing there.
+func (p problem) write(w io.Writer) error {
+	h, body := p.message()
+	res := http.Response{StatusCode: p.status, ProtoMajor: 1, ProtoMinor: 1, Header: h, Close: true,
+		ContentLength: int64(len(body)), Body: io.NopCloser(strings.NewReader(body))}
+	return res.Write(w)
+}
+
+// message writes a problem down: in words for people in the body, and in
+// X-Sstproxy-Error for who sees only the header; in Proxy-Status (RFC 9209) for
+// programs.
+func (p problem) message() (h http.Header, body string) {
 	words := p.words
 	status := "sstproxy; error=" + p.kind
 	if p.address != "" {
@@ -202,16 +272,20 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, p problem) {
 		status += "; details=" + sfString(p.cause.Error())
 	}
 	words = printable(words)
-	body := "sstproxy: " + words + "\n"
-	h := w.Header()
-	h.Set("Proxy-Status", status)
-	h.Set("X-Sstproxy-Error", words)
-	h.Set("Content-Type", "text/plain; charset=utf-8")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Cache-Control", "no-store")
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	w.WriteHeader(p.status)
-	_, _ = w.Write([]byte(body))
+	body = "sstproxy: " + words + "\n"
+	return http.Header{
+		"Proxy-Status":           {status},
+		"X-Sstproxy-Error":       {words},
+		"Content-Type":           {"text/plain; charset=utf-8"},
+		"X-Content-Type-Options": {"nosniff"},
+		"Cache-Control":          {"no-store"},
+		"Content-Length":         {strconv.Itoa(len(body))},
+	}, body
+}
+
+func (s *Server) logProblem(peer, method string, p problem) {
+	s.cfg.Logger.LogAttrs(context.Background(), slog.LevelDebug, "http request failed", slog.String("peer", peer),
+		slog.String("method", method), slog.String("dst", p.address), slog.Int("status", p.status), slog.Any("err", p.cause))
 }
 
 // sfString writes a String of RFC 9651, section 3.3.3.

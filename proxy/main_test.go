@@ -202,7 +202,7 @@ func wait[T any](t testing.TB, ch <-chan T, what string) T {
 
 // socksRequestTo is the request of RFC 1928, section 4, for a name.
 func socksRequestTo(command byte, host string, port int) string {
-	return "\x05" + string(command) + "\x00\x03" + string(rune(len(host))) + host + string([]byte{byte(port >> 8), byte(port)})
+	return string([]byte{5, command, 0, 3, byte(len(host))}) + host + string([]byte{byte(port >> 8), byte(port)})
 }
 
 // socksConnected makes a SOCKS5 connection to a name.

@@ -22,6 +22,16 @@ type relay struct {
 	over  bool
 }
 
+// startRelay relays in a goroutine of its own, so that the one that shook hands
+// can end with all it holds.
+func (s *Server) startRelay(client *clientConn, target stream, early []byte) {
+	s.enter()
+	go func() { // ends when either connection is closed
+		defer s.leave()
+		s.relay(client, target, early)
+	}()
+}
+
 // relay moves octets until the end and closes both connections. early goes to
 // the target before anything else from the client.
 func (s *Server) relay(client *clientConn, target stream, early []byte) {

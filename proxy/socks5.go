@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/armon/go-socks5"
@@ -70,7 +71,7 @@ func (s *Server) socksConnect(ctx context.Context, c *clientConn, br *bufio.Read
 		c.Close()
 		return
 	}
-	s.relay(c, target, buffered(br))
+	s.startRelay(c, target, buffered(br))
 }
 
 // dialWatched dials, and gives up when the client goes away meanwhile.
@@ -238,8 +239,8 @@ func checkHost(host string) error {
 		return errors.New("proxy: the destination has no host")
 	}
 	for i := range len(host) {
-		if host[i] <= ' ' || host[i] == 0x7f {
-			return errors.New("proxy: the destination's host has a blank or control character in it")
+		if host[i] <= ' ' || strings.IndexByte("[]/?#@\\\x7f", host[i]) >= 0 {
+			return fmt.Errorf("proxy: the destination's host has %q in it", host[i])
 		}
 	}
 	return nil
