@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"unicode"
 
 	"sstproxy/tunnel"
 	"sstproxy/tunnel/ppp"
@@ -45,11 +46,11 @@ func (r report) print(w io.Writer) {
 	}
 }
 
-// oneLine replaces what could move the cursor: parts of a report come from the
-// server.
+// oneLine replaces what could move the cursor or turn the line around: parts of
+// a report come from the server.
 func oneLine(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || 0x7f <= r && r < 0xa0 {
+		if !unicode.IsPrint(r) {
 			return ' '
 		}
 		return r
@@ -168,6 +169,8 @@ func explain(err error) report {
 
 	case errors.As(err, &dns):
 		return explainDNS(dns)
+	case where == tunnel.PhaseResolve:
+		return failed("the server's address is of no use: "+cause(err), "check SERVER and --server-name NAME")
 	case where == tunnel.PhaseTCP:
 		return explainTCP(err)
 	case where == tunnel.PhaseTLS:

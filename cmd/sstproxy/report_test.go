@@ -72,6 +72,7 @@ func TestExplain(t *testing.T) {
 		// The way to the server.
 		{"no such host", at(tunnel.PhaseResolve, &net.DNSError{Name: "vpn.exmaple.com", IsNotFound: true}), "vpn.exmaple.com does not exist", "typing error", 1},
 		{"no name server", at(tunnel.PhaseResolve, &net.DNSError{Name: "vpn.example.com", IsTimeout: true}), "no name server answers", "--server-name", 1},
+		{"odd address", at(tunnel.PhaseResolve, errors.New(`server "a$b": want HOST or HOST:PORT`)), `of no use: server "a$b"`, "check SERVER", 1},
 		{"refused", dial(syscall.ECONNREFUSED), "nothing listens on that port", "check the port", 1},
 		{"network unreachable", dial(syscall.ENETUNREACH), "no way to the server's network", "this machine's network", 1},
 		{"host unreachable", dial(syscall.EHOSTUNREACH), "no way to the server's network", "this machine's network", 1},
@@ -193,8 +194,8 @@ func TestExplain(t *testing.T) {
 // What the server says can't write to the terminal beyond its line.
 func TestReportPrint(t *testing.T) {
 	var b bytes.Buffer
-	report{what: "it says\x1b[2J\nhint: pay", facts: []string{"subject\r\nCN=x"}, hint: "no", code: exitFailed}.print(&b)
-	const want = "sstproxy: error: it says [2J hint: pay\n  subject  CN=x\nsstproxy: hint: no\n"
+	report{what: "it says\x1b[2J\nhint: \u202epay", facts: []string{"subject\r\nCN=x"}, hint: "no", code: exitFailed}.print(&b)
+	const want = "sstproxy: error: it says [2J hint:  pay\n  subject  CN=x\nsstproxy: hint: no\n"
 	if got := b.String(); got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
