@@ -27,6 +27,7 @@ type slowPacket struct {
 // UDP datagrams go to their sockets, and everything else goes to the slow
 // path's goroutine. After Close it does nothing.
 func (s *Stack) Deliver(batch [][]byte) {
+	s.link.received.Add(uint64(len(batch)))
 	for _, b := range batch {
 		proto, slow, ok := classify(b)
 		if !ok {

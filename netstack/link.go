@@ -19,6 +19,7 @@ import (
 type link struct {
 	out        *egress
 	mtu        atomic.Uint32
+	received   atomic.Uint64 // packets given to Deliver
 	dispatcher atomic.Pointer[stack.NetworkDispatcher]
 }
 

@@ -74,6 +74,7 @@ type egress struct {
 	overdue   bool // it has been for downWait: nobody waits
 	closed    bool
 	dropped   uint64
+	sent      uint64      // packets that Fill gave out
 	timer     *time.Timer // ends the waits when down
 
 	fillMu sync.Mutex // one Fill at a time
@@ -201,6 +202,7 @@ func (q *egress) take(room, headroom int) {
 			continue
 		}
 		room -= size
+		q.sent++
 		q.batch = append(q.batch, pkt)
 	}
 	q.passOn()
@@ -218,6 +220,13 @@ func (q *egress) next() *fifo {
 		return &q.stream
 	}
 	return nil
+}
+
+// counts returns how many packets were given out and dropped so far.
+func (q *egress) counts() (sent, dropped uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.sent, q.dropped
 }
 
 // setUp makes senders wait for room again, for as long as it takes.

@@ -104,6 +104,7 @@ func (c *client) serve(ctx context.Context, session *tunnel.Session, stack *nets
 			}
 		})
 	}
+	defer watchState(func() { logState(c.log, stack) })()
 	c.view.up(session.Info(), c.listeners)
 	if c.up != nil {
 		if err := c.up(over, session.Info()); err != nil {

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// process is a child of the bench.
+type process struct {
+	cmd    *exec.Cmd
+	stdout *bufio.Reader
+	stderr bytes.Buffer
+	lines  chan string // of a logging child's standard error
+}
+
+// start runs a program and waits for nothing.
+func start(path string, env []string, args ...string) (*process, error) {
+	p := &process{cmd: exec.Command(path, args...)}
+	p.cmd.Env = append(os.Environ(), env...)
+	p.cmd.Stderr = &p.stderr
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	p.stdout = bufio.NewReader(out)
+	return p, p.cmd.Start()
+}
+
+// startLogging runs a program whose log lines matter.
+func startLogging(path string, env []string, args ...string) (*process, error) {
+	p := &process{cmd: exec.Command(path, args...), lines: make(chan string, 64)}
+	p.cmd.Env = append(os.Environ(), env...)
+	log, err := p.cmd.StderrPipe()
+	if err != nil {
+		return p, err
+	}
+	if err := p.cmd.Start(); err != nil {
+		return p, err
+	}
+	go func() { // ends with the child
+		defer close(p.lines)
+		for s := bufio.NewScanner(log); s.Scan(); {
+			select {
+			case p.lines <- s.Text():
+			default: // nobody reads now
+			}
+		}
+	}()
+	return p, nil
+}
+
+// clientStats asks the program for what it knows of itself.
+func (p *process) clientStats() (clientStats, error) {
+	var s clientStats
+	for len(p.lines) > 0 {
+		<-p.lines
+	}
+	if err := p.cmd.Process.Signal(statsSignal); err != nil {
+		return s, err
+	}
+	timeout := time.After(5 * time.Second)
+	for {
+		select {
+		case line, ok := <-p.lines:
+			if !ok {
+				return s, errors.New("sstproxy has ended")
+			}
+			if m := stateLine.FindStringSubmatch(line); m != nil {
+				for i, v := range []*uint64{&s.In, &s.Out, &s.Resent, &s.Mallocs} {
+					*v, _ = strconv.ParseUint(m[i+1], 10, 64)
+				}
+				return s, nil
+			}
+		case <-timeout:
+			return s, errors.New("sstproxy does not tell its state")
+		}
+	}
+}
+
+// stateLine is what the program logs of itself on SIGUSR1.
+var stateLine = regexp.MustCompile(`msg=state .*packets_in=([0-9]+) packets_out=([0-9]+) .*retransmits=([0-9]+) .*mallocs=([0-9]+)`)
+
+// ready decodes the line of JSON that a child prints once it serves.
+func (p *process) ready(v any) error {
+	line, err := p.stdout.ReadBytes('\n')
+	if err != nil {
+		return fmt.Errorf("%s: %w\n%s", p.cmd.Path, err, p.stderr.Bytes())
+	}
+	go io.Copy(io.Discard, p.stdout) // ends with the child
+	return json.Unmarshal(line, v)
+}
+
+// stop ends the child.
+func (p *process) stop() {
+	if p == nil || p.cmd.Process == nil {
+		return
+	}
+	p.cmd.Process.Signal(os.Interrupt)
+	time.AfterFunc(3*time.Second, func() { p.cmd.Process.Kill() })
+	p.cmd.Wait()
+}
+
+// cpu returns the CPU time that a child has used; 0 where /proc is missing.
+func (p *process) cpu() time.Duration { return cpuOf(p.cmd.Process.Pid) }
+
+// cpuOf reads fields 14 and 15 of /proc/PID/stat, in ticks of 10 ms (proc(5)).
+func cpuOf(pid int) time.Duration {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	if len(fields) < 13 {
+		return 0
+	}
+	user, _ := strconv.ParseInt(fields[11], 10, 64)
+	system, _ := strconv.ParseInt(fields[12], 10, 64)
+	return time.Duration(user+system) * 10 * time.Millisecond
+}
+
+// rss returns the resident memory of a child in octets; 0 where /proc is missing.
+func (p *process) rss() int64 {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			kb, _ := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+			return kb << 10
+		}
+	}
+	return 0
+}

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/signal"
+	"strconv"
+
+	"sstproxy/netstack"
+	"sstproxy/tunnel/tunneltest"
+)
+
+// The account, and the service inside the tunnel.
+const (
+	benchUser     = "bench"
+	benchPassword = "bench"
+	servicePort   = 9000
+	tunnelMTU     = 1400
+)
+
+// farEnd is what the server process tells once it serves.
+type farEnd struct {
+	SSTP    string // address of the SSTP server
+	Raw     string // address of the service over bare TLS
+	Service string // address of the service inside the tunnel
+	Control string // HTTP: /sunk
+	CA      []byte // PEM
+}
+
+// runServer is the far end of both sides: an SSTP server with the service
+// inside its network, and the same service behind bare TLS. It ends with its
+// standard input.
+func runServer() error {
+	gateway := netip.MustParseAddr("10.66.0.1")
+	authority, err := tunneltest.NewAuthority()
+	if err != nil {
+		return err
+	}
+	leaf, err := authority.Issue(tunneltest.GoodLeaf())
+	if err != nil {
+		return err
+	}
+	server, err := tunneltest.NewServer(tunneltest.Config{
+		Users:       map[string]string{benchUser: benchPassword},
+		Gateway:     gateway,
+		DNS:         []netip.Addr{gateway},
+		Certificate: leaf,
+		TLS:         benchTLS(),
+		Attach:      attach,
+	})
+	if err != nil {
+		return err
+	}
+	defer server.Close()
+	far := farEnd{CA: authority.PEM(), Service: netip.AddrPortFrom(gateway, servicePort).String()}
+	var listeners [3]net.Listener
+	for i := range listeners {
+		if listeners[i], err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			return err
+		}
+		defer listeners[i].Close()
+	}
+	far.SSTP, far.Raw, far.Control = listeners[0].Addr().String(), listeners[1].Addr().String(), listeners[2].Addr().String()
+	config := benchTLS()
+	config.Certificates = []tls.Certificate{*leaf}
+	go server.Serve(listeners[0])                          // ends with server.Close
+	go serve(tls.NewListener(listeners[1], config))        // ends with the listener
+	go http.Serve(listeners[2], http.HandlerFunc(control)) // ends with the listener
+	if err := json.NewEncoder(os.Stdout).Encode(far); err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	<-ctx.Done()
+	return nil
+}
+
+// benchTLS is what both sides speak: TLS 1.3 with AES-128-GCM, which Go prefers
+// where the processor has AES.
+func benchTLS() *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS13, DynamicRecordSizingDisabled: true}
+}
+
+func control(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, sunk.Load()) }
+
+// sunkAt asks a server process how many octets uploads have brought it.
+func (f farEnd) sunkAt() (int64, error) {
+	resp, err := http.Get("http://" + f.Control + "/sunk")
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	var n json.Number
+	if err := json.NewDecoder(resp.Body).Decode(&n); err != nil {
+		return 0, err
+	}
+	return strconv.ParseInt(n.String(), 10, 64)
+}
+
+// attach gives each session a stack of its own, with the service on it.
+func attach(c tunneltest.Client) tunneltest.Network {
+	stack, err := netstack.New(netstack.Config{Headroom: tunneltest.Headroom, PutHeader: tunneltest.PutHeader})
+	if err != nil {
+		return tunneltest.Network{}
+	}
+	err = stack.SetLink(netstack.Link{
+		Addrs: []netip.Prefix{netip.PrefixFrom(c.Gateway, 32)},
+		MTU:   min(c.MTU, tunnelMTU),
+	})
+	if err == nil {
+		var l net.Listener
+		if l, err = stack.Listen("tcp", netip.AddrPortFrom(c.Gateway, servicePort).String()); err == nil {
+			go serve(l) // ends with the stack
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench server:", err)
+	}
+	return tunneltest.Network{
+		Deliver: stack.Deliver, Ready: stack.Ready(), Fill: stack.Fill,
+		Detach: func() { stack.Close() },
+	}
+}

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"io"
+	"net"
+	"sync/atomic"
+)
+
+// What a connection to the bench's service asks for with its first octet.
+const (
+	askDownload = 'd' // the service writes until the client is gone
+	askUpload   = 'u' // the service reads and counts
+	askEcho     = 'e' // what comes goes back
+	askIdle     = 'i' // one octet comes back, then nothing
+)
+
+// bulkBuffer is the size of one read or write of a bulk transfer.
+const bulkBuffer = 256 << 10
+
+// sunk counts the octets that uploads have brought to the far end. Counting
+// there, not at the sender, leaves every buffer on the way out.
+var sunk atomic.Int64
+
+// serve runs the service on l until it is closed. The same code stands at the
+// far end of the tunnel and at the far end of the raw TLS connection.
+func serve(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() { // ends with the connection
+			defer c.Close()
+			answer(c)
+		}()
+	}
+}
+
+func answer(c net.Conn) {
+	var ask [1]byte
+	if _, err := io.ReadFull(c, ask[:]); err != nil {
+		return
+	}
+	switch ask[0] {
+	case askDownload:
+		for b := make([]byte, bulkBuffer); ; {
+			if _, err := c.Write(b); err != nil {
+				return
+			}
+		}
+	case askUpload:
+		for b := make([]byte, bulkBuffer); ; {
+			n, err := c.Read(b)
+			sunk.Add(int64(n))
+			if err != nil {
+				return
+			}
+		}
+	case askEcho:
+		for b := make([]byte, 2048); ; {
+			n, err := c.Read(b)
+			if err != nil {
+				return
+			}
+			if _, err := c.Write(b[:n]); err != nil {
+				return
+			}
+		}
+	case askIdle:
+		c.Write(ask[:])
+		c.Read(ask[:]) // until the client is gone
+	}
+}

@@ -1,0 +1,8 @@
+//go:build unix
+
+package main
+
+import "syscall"
+
+// statsSignal makes sstproxy log its state.
+const statsSignal = syscall.SIGUSR1

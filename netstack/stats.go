@@ -1,0 +1,24 @@
+package netstack
+
+// Stats counts what has passed since the stack was made.
+type Stats struct {
+	PacketsIn, PacketsOut uint64 // IP packets
+	BadChecksum           uint64 // received packets dropped for it
+	Dropped               uint64 // packets the send queue had no room for: never TCP data
+	Retransmits           uint64 // TCP segments sent again
+	Connections           uint64 // TCP connections open now
+}
+
+// Stats may be called at any time.
+func (s *Stack) Stats() Stats {
+	st := s.net.Stats()
+	sent, dropped := s.link.out.counts()
+	return Stats{
+		PacketsIn:   s.link.received.Load(),
+		PacketsOut:  sent,
+		BadChecksum: st.TCP.ChecksumErrors.Value() + st.UDP.ChecksumErrors.Value(),
+		Dropped:     dropped,
+		Retransmits: st.TCP.Retransmits.Value(),
+		Connections: st.TCP.CurrentEstablished.Value(),
+	}
+}
