@@ -21,8 +21,9 @@ var (
 	// as far as TLS tells, but it neither asked for the password nor showed
 	// that it knows it.
 	ErrNoAuthentication = errors.New("ppp: the server asks for no authentication")
-	// ErrNoAddress is wrapped by the end of a link whose IPCP gave no address
-	// while no other network protocol was open.
+	// ErrNoAddress is wrapped by the end of a link whose IPCP never gave an
+	// address, or none any more when it was negotiated again, while no other
+	// network protocol was open.
 	ErrNoAddress = errors.New("ppp: the server gave no address")
 	// ErrEchoTimeout: nothing was heard for Config.EchoTimeout.
 	ErrEchoTimeout = errors.New("ppp: nothing heard from the server, nor an answer to LCP echo")

@@ -78,11 +78,11 @@ func (o *lcpOptions) judge(opts []Option, mayNak bool) (verdict, error) {
 			rejects = append(rejects, opt)
 		case better.Type == LCPAuthProtocol:
 			refused = true
-			naks = append(naks, better)
+			naks = addNak(naks, better)
 		case o.loops > loops:
-			naks = append(naks, better) // Max-Failure must not hide a loop, maxLoops ends it
+			naks = addNak(naks, better) // Max-Failure must not hide a loop, maxLoops ends it
 		default:
-			naks, naked = append(naks, better), append(naked, opt)
+			naks, naked = addNak(naks, better), append(naked, opt)
 		}
 	}
 	if o.loops > maxLoops {
@@ -98,6 +98,17 @@ func (o *lcpOptions) judge(opts []Option, mayNak bool) (verdict, error) {
 	v := decide(opts, rejects, naks)
 	o.hinted = refused && v.code == ConfigureNak
 	return v, nil
+}
+
+// addNak adds an option to a Nak. One of its type is enough: "None of the
+// Configuration Options in this specification can be listed more than once"
+// (RFC 1661 §6), and a Nak is longer than a malformed option it answers.
+func addNak(naks []Option, better Option) []Option {
+	same := func(o Option) bool { return o.Type == better.Type }
+	if slices.ContainsFunc(naks, same) {
+		return naks
+	}
+	return append(naks, better)
 }
 
 // examine looks at one option of the peer: acceptable; or, with a better

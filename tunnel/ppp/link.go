@@ -128,6 +128,7 @@ type Link struct {
 	ipcpOpts          *ipcpOptions
 	ipv6cpOpts        *ipv6cpOptions
 	heldIPv6          []byte // an IPV6CP Request that came before we start
+	hadAddress        bool   // IPCP was open once
 
 	auth auth
 	live liveness

@@ -121,7 +121,7 @@ func TestIPCPTerminatedInOpened(t *testing.T) {
 	}
 	s.wantAlive()
 	s.wait(3 * time.Second)
-	if e := errorAs[*TerminatedError](t, s.l.Err()); e.Phase != PhaseNetwork || !errors.Is(s.l.Err(), ErrNoAddress) {
+	if e := errorAs[*TerminatedError](t, s.l.Err()); e.Phase != PhaseNetwork || errors.Is(s.l.Err(), ErrNoAddress) {
 		t.Errorf("got %v", s.l.Err())
 	}
 }

@@ -30,10 +30,16 @@ func (l *Link) nextID() uint8 {
 }
 
 // cut shortens what a packet is to carry after head octets so that the whole
-// fits the peer's MRU (RFC 1661 §5.6, §5.7).
+// fits the peer's MRU (RFC 1661 §5.6, §5.7), and maxControl when that is larger.
 func (l *Link) cut(b []byte, head int) []byte {
-	return b[:min(len(b), max(0, l.MTU()-head))]
+	return b[:min(len(b), max(0, min(l.MTU(), maxControl)-head))]
 }
+
+// maxControl bounds our control packets, and the Configure packets we take, in
+// octets. It is what everybody must take whatever was agreed (RFC 1661 §6.1),
+// and far more than a negotiation needs. The answer to a longer Request might
+// fit in no packet of the lower layer: the MRU does not count a frame's header.
+const maxControl = defaultMRU
 
 // dispatch hands a frame to its protocol, as far as the phase allows it: "All
 // non-LCP packets received during this phase MUST be silently discarded"
@@ -113,7 +119,7 @@ func (l *Link) receiveControl(now time.Time, c *control, info []byte) {
 // content is not looked at.
 func (l *Link) receiveConfigure(now time.Time, c *control, pkt Packet) {
 	opts, err := ParseOptions(pkt.Data)
-	if err != nil {
+	if err != nil || packetHeaderLen+len(pkt.Data) > maxControl {
 		return
 	}
 	if c.state == closed || c.state == closing || c.state == stopping ||

@@ -115,6 +115,7 @@ func (l *Link) layerUp(now time.Time, c *control) {
 			l.failNCP(now, c, errNoValue)
 			return
 		}
+		l.hadAddress = true
 		l.startIPv6(now)
 	case ProtoIPV6CP:
 		if l.ipv6cpOpts.rejected {
@@ -217,12 +218,17 @@ func (l *Link) networkChanged(now time.Time) {
 // alive reports whether the protocol is open, or may come to be.
 func (c *control) alive() bool { return c.state >= stopping && c.state <= opened }
 
-// noNetwork is the error of a link without a network protocol.
+// noNetwork is the error of a link without a network protocol. What ends an
+// IPCP that was open says so itself.
 func (l *Link) noNetwork() error {
-	if err := l.ipcp.cause; err != nil && !errors.Is(err, errNoValue) {
-		return fmt.Errorf("%w: %w", ErrNoAddress, err)
+	err := l.ipcp.cause
+	switch {
+	case err == nil || errors.Is(err, errNoValue):
+		return ErrNoAddress
+	case l.hadAddress:
+		return err
 	}
-	return ErrNoAddress
+	return fmt.Errorf("%w: %w", ErrNoAddress, err)
 }
 
 // expire fires the Restart timer.
