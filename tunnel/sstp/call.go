@@ -89,11 +89,13 @@ func (c *Call) Receive(now time.Time, payload []byte) {
 // Heard notes that a packet, data or control, was received at that time.
 // Any SSTP packet restarts the hello timer (3.1.2.3); it has to, because
 // SoftEther never answers an Echo Request. In states without a hello timer
-// nothing happens.
+// nothing happens, nor for a packet that is older than what started the timer:
+// telling it twice is no second sign of life.
 func (c *Call) Heard(now time.Time) {
-	if c.state == ClientCallConnected {
+	expiry := now.Add(c.cfg.HelloInterval)
+	if c.state == ClientCallConnected && !expiry.Before(c.deadline) {
 		c.asked = false
-		c.deadline = now.Add(c.cfg.HelloInterval)
+		c.deadline = expiry
 	}
 }
 

@@ -282,6 +282,27 @@ func TestHelloIsRestartedByAnyPacket(t *testing.T) {
 	}
 }
 
+// The time of the last packet may be told again and again: it is older than the
+// Echo Request and no answer to it.
+func TestHelloIsNotRestartedByOldNews(t *testing.T) {
+	s := newScript(t, sstp.CallConfig{})
+	s.connect()
+	s.pass(10 * time.Second)
+	last := s.now
+	s.c.Heard(last)
+	for range 24 {
+		s.pass(5*time.Second - 1)
+		s.c.Heard(last)
+		s.pass(1)
+		if s.now.Sub(last) == 60*time.Second {
+			s.want("EchoRequest")
+		} else {
+			s.want()
+		}
+	}
+	s.wantErr(sstp.ErrHelloTimeout)
+}
+
 // After a suspend the clock has jumped over several intervals: that is one
 // expiry, not two.
 func TestHelloAfterAJumpOfTheClock(t *testing.T) {
