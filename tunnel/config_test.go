@@ -16,6 +16,8 @@ func TestEndpoint(t *testing.T) {
 		{"[2001:db8::1]:444", "", "[2001:db8::1]:444", "2001:db8::1"},
 		{"192.0.2.1:8443", "x.vpnazure.net", "192.0.2.1:8443", "x.vpnazure.net"},
 		{"my_host", "", "my_host:443", "my_host"},
+		{"[fe80::1%eth0]:444", "", "[fe80::1%eth0]:444", "fe80::1"},
+		{"fe80::1%eth0", "", "[fe80::1%eth0]:443", "fe80::1"},
 	} {
 		address, serverName, err := Config{Server: tt.server, ServerName: tt.name}.endpoint()
 		if err != nil || address != tt.address || serverName != tt.serverName {
@@ -23,7 +25,7 @@ func TestEndpoint(t *testing.T) {
 		}
 	}
 	for _, server := range []string{"", ":443", "https://vpn.example.com", "vpn.example.com/", "a b", "a\r\nX: y",
-		"host:0", "host:65536", "host:https", "host:", "user@host", "[::1", "[::1]:x"} {
+		"host:0", "host:65536", "host:https", "host:", "user@host", "[::1", "[::1]:x", "fe80::1%a\r\nX: y", "vpn%eth0"} {
 		if address, _, err := (Config{Server: server}).endpoint(); err == nil {
 			t.Errorf("endpoint(%q) = %q, want an error", server, address)
 		}

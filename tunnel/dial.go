@@ -17,7 +17,7 @@ import (
 
 // httpTimeout bounds the wait for the reply to SSTP_DUPLEX_POST; MS-SSTP
 // leaves it to the implementation.
-const httpTimeout = 60 * time.Second
+const httpTimeout = sstp.ReplyTimeout
 
 // Dial connects to a server, authenticates and negotiates an address. ctx
 // bounds all of it. The error is an [*Error] whose cause is typed: see package

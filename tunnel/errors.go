@@ -25,6 +25,10 @@ var (
 	// another IP address: connections inside the tunnel can't go on.
 	ErrAddressChanged = errors.New("server changed the address of the tunnel")
 
+	// ErrMTUChanged means that the server renegotiated the link and takes only
+	// smaller packets than before: what is on its way would be lost.
+	ErrMTUChanged = errors.New("server lowered the largest packet size of the tunnel")
+
 	// ErrRunning means that Run was called twice, or after Close.
 	ErrRunning = errors.New("session is already running or closed")
 )

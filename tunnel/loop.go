@@ -22,6 +22,8 @@ const (
 	closeTimeout = 6 * time.Second
 	// cancelTimeout bounds it when the caller has already given up.
 	cancelTimeout = time.Second
+	// lastWordsTimeout bounds what is read after a write has failed.
+	lastWordsTimeout = time.Second
 	// bindingWindow is how soon after Call Connected an end means that the
 	// server refused the crypto binding: they all check it on receipt.
 	bindingWindow = 3 * time.Second
@@ -197,6 +199,7 @@ func (s *Session) turn(ctx context.Context, quit <-chan struct{}) error {
 			s.receive(f)
 		}
 	case err := <-s.writeErr:
+		s.hearLastWords()
 		s.lost(err)
 	case <-s.timer.C:
 		s.catchUp()
@@ -206,6 +209,25 @@ func (s *Session) turn(ctx context.Context, quit <-chan struct{}) error {
 	}
 	s.settle()
 	return nil
+}
+
+// hearLastWords takes what the server sent before it stopped taking anything:
+// the reason is often among it, and a failed write only tells that there is one.
+func (s *Session) hearLastWords() {
+	s.raw.SetReadDeadline(time.Now().Add(lastWordsTimeout))
+	timeout := time.After(lastWordsTimeout) // the reader may be inside Deliver
+	for !s.over() {
+		select {
+		case f, ok := <-s.inbound:
+			if !ok {
+				return
+			}
+			s.receive(f)
+			s.settle()
+		case <-timeout:
+			return
+		}
+	}
 }
 
 // catchUp tells the state machines what passed them by on the data path.
@@ -257,8 +279,10 @@ func (s *Session) settle() {
 	}
 	s.note()
 	open := s.link.Opened() && s.call.State() == sstp.ClientCallConnected && s.cause == nil
-	if open && s.addressChanged() {
-		s.cause, open = ErrAddressChanged, false
+	if open {
+		s.cause = s.outdated()
+		open = s.cause == nil
+		s.flush() // the Ack that opened the protocol goes before its first packet
 	}
 	if s.open.Swap(open) != open {
 		s.out.wake()
@@ -293,11 +317,17 @@ func (s *Session) bindingRefused(err error) bool {
 	return errors.Is(err, sstp.ErrLinkLost) && time.Since(s.connected) < bindingWindow
 }
 
-// addressChanged tells whether a renegotiation gave another address than the
-// one this session was opened with.
-func (s *Session) addressChanged() bool {
+// outdated tells whether a renegotiation gave what Info and the stack above
+// can't follow: another address, or an MTU too small for the packets of now.
+func (s *Session) outdated() error {
 	v4, ok := s.link.IPv4()
-	return ok && s.info.IPv4.Addr.IsValid() && v4.Addr != s.info.IPv4.Addr
+	switch {
+	case ok && s.info.IPv4.Addr.IsValid() && v4.Addr != s.info.IPv4.Addr:
+		return ErrAddressChanged
+	case s.link.MTU() < s.info.MTU:
+		return ErrMTUChanged
+	}
+	return nil
 }
 
 // lost takes the end of the transport to both layers.
@@ -313,18 +343,21 @@ func (s *Session) over() bool { return s.cause != nil || s.call.Done() }
 // flush queues what the state machines have to send. Call Connected stands
 // before the first network protocol packet because the call comes first.
 func (s *Session) flush() {
-	var err error
 	for _, p := range s.call.Pending() {
 		s.logMessage("control packet sent", p[sstp.HeaderLen:])
-		err = s.out.add(p)
+		s.queue(p)
 	}
 	for _, f := range s.link.Pending() {
 		if s.call.PassesPPP() {
 			s.logFrame("ppp frame sent", f)
-			err = s.out.add(sstp.AppendData(nil, f))
+			s.queue(sstp.AppendData(nil, f))
 		}
 	}
-	if err != nil {
+}
+
+// queue leaves a packet to the writer.
+func (s *Session) queue(packet []byte) {
+	if err := s.out.add(packet); err != nil && s.cause == nil {
 		s.cause = err
 	}
 }
@@ -348,7 +381,11 @@ func (s *Session) end(bound time.Duration) {
 		}
 	})
 	<-s.out.drained
-	s.conn.Close() // sends close_notify
+	if s.out.broken {
+		s.raw.Close() // close_notify could not pass either, and would wait for 5 s
+	} else {
+		s.conn.Close() // sends close_notify
+	}
 	s.wg.Wait()
 	s.timer.Stop()
 	close(s.ended)

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"sstproxy/tunnel/ppp"
@@ -166,7 +167,9 @@ func (c Config) endpoint() (address, serverName string, err error) {
 	}
 	serverName = c.ServerName
 	if serverName == "" {
-		serverName = host
+		// The zone of an address is this host's affair (RFC 6874 §4) and stands
+		// in no certificate.
+		serverName, _, _ = strings.Cut(host, "%")
 	}
 	if !validHost(serverName) {
 		return "", "", fmt.Errorf("server name %q: want a host name or an IP address", serverName)
@@ -184,7 +187,7 @@ func trimBrackets(s string) string {
 // validHost keeps out what would end up in the Host header and break it, and
 // URLs. Names with an underscore exist; the resolver judges the rest.
 func validHost(h string) bool {
-	if _, err := netip.ParseAddr(h); err == nil {
+	if a, err := netip.ParseAddr(h); err == nil && (a.Zone() == "" || validHost(a.Zone())) {
 		return true
 	}
 	for i := range len(h) {

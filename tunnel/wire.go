@@ -92,9 +92,13 @@ func (s *Session) write() {
 	defer close(s.out.drained)
 	buf := make([]byte, 0, writeBatch+maxQueued)
 	for stopped := false; ; {
+		// Looked at on both sides of take: an Ack that opens a protocol is in
+		// the queue before open is set, and open is cleared before a request
+		// to end it is queued. No IP packet goes before the one or after the other.
+		open := s.open.Load()
 		b := s.out.take(buf)
 		var ready <-chan struct{}
-		if from := s.packets.Load(); from != nil && s.open.Load() && !stopped {
+		if from := s.packets.Load(); from != nil && open && s.open.Load() && !stopped {
 			b = b[:len(b)+from.Fill(b[len(b):min(len(b)+writeBatch, cap(b))])]
 			ready = from.Ready
 		}
@@ -111,6 +115,7 @@ func (s *Session) write() {
 			continue
 		}
 		if _, err := s.conn.Write(b); err != nil {
+			s.out.broken = true
 			s.writeErr <- err
 			return
 		}
@@ -124,6 +129,7 @@ type sendQueue struct {
 	queued  []byte
 	ready   chan struct{} // capacity 1
 	drained chan struct{} // closed when the writer has ended
+	broken  bool          // because a write failed; valid after drained is closed
 }
 
 func (q *sendQueue) init() {
