@@ -278,3 +278,20 @@ func TestCancelWhenServerDoesNotRead(t *testing.T) {
 		p.server.Close()
 	})
 }
+
+// TestFramingLostIsNoRefusal: octets that are no SSTP right after Call Connected
+// are not the server's verdict on the crypto binding.
+func TestFramingLostIsNoRefusal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, tunneltest.Config{Hook: func(c *tunneltest.Conn, e tunneltest.Event) bool {
+			if e.Kind == tunneltest.EventCallConnected {
+				c.Send([]byte("HTTP/1.1 400\r\n"))
+			}
+			return false
+		}})
+		if err := p.fail(); !errors.Is(err, sstp.ErrFraming) || as[*tunnel.BindingError](err) {
+			t.Errorf("Dial = %v, want ErrFraming and no BindingError", err)
+		}
+		p.server.Close()
+	})
+}

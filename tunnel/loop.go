@@ -314,7 +314,8 @@ func (s *Session) bindingRefused(err error) bool {
 	if errors.As(err, &abort) {
 		return abort.BindingRefused()
 	}
-	return errors.Is(err, sstp.ErrLinkLost) && time.Since(s.connected) < bindingWindow
+	closed := errors.Is(err, sstp.ErrLinkLost) && !errors.Is(err, sstp.ErrFraming)
+	return closed && time.Since(s.connected) < bindingWindow
 }
 
 // outdated tells whether a renegotiation gave what Info and the stack above
