@@ -67,7 +67,7 @@ func (d *dialer) dial(ctx context.Context) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := d.call(ctx, raw, address, serverName)
+	s, err := d.call(ctx, newBatchConn(raw), address, serverName)
 	if err != nil {
 		raw.Close()
 		return nil, err
@@ -118,7 +118,7 @@ func addresses(addrs []net.IPAddr) string {
 }
 
 // call speaks TLS and HTTP and returns a session whose call is not started.
-func (d *dialer) call(ctx context.Context, raw net.Conn, address, serverName string) (*Session, error) {
+func (d *dialer) call(ctx context.Context, raw *batchConn, address, serverName string) (*Session, error) {
 	conn, err := handshakeTLS(ctx, raw, d.cfg.TLS, serverName)
 	if err != nil {
 		return nil, err

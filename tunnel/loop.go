@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,7 +35,7 @@ type Session struct {
 	info Info
 	mtu  int // the user's bound
 
-	raw  net.Conn
+	raw  *batchConn
 	conn *tls.Conn
 	out  sendQueue
 
@@ -73,7 +72,7 @@ type frame struct {
 }
 
 // newSession starts reader and writer. rest holds octets already read.
-func newSession(cfg Config, raw net.Conn, conn *tls.Conn, rest []byte, rtt time.Duration) *Session {
+func newSession(cfg Config, raw *batchConn, conn *tls.Conn, rest []byte, rtt time.Duration) *Session {
 	s := &Session{
 		log: cfg.logger(), mtu: cfg.MTU, raw: raw, conn: conn,
 		call: sstp.NewCall(sstp.CallConfig{Certificate: conn.ConnectionState().PeerCertificates[0].Raw}),

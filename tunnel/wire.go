@@ -14,8 +14,9 @@ import (
 const (
 	// readBuffer holds what one turn of the reader parses.
 	readBuffer = 256 << 10
-	// writeBatch is the most that one write to TLS takes; a control packet waits no longer.
-	writeBatch = 32 << 10
+	// writeBatch is the most that one write to TLS takes; a control packet waits
+	// no longer. Four full TLS records share a system call.
+	writeBatch = 64 << 10
 	// maxQueued bounds, in octets, the control packets that wait to be sent.
 	maxQueued = 256 << 10
 )
@@ -34,7 +35,7 @@ func (s *Session) read(rest []byte) {
 			return
 		}
 		n = copy(buf, buf[used:n])
-		got, err := s.conn.Read(buf[n:])
+		got, err := s.fill(buf[n:])
 		if got == 0 && err != nil {
 			s.readErr = err
 			return
@@ -43,6 +44,21 @@ func (s *Session) read(rest []byte) {
 		s.heard.Store(int64(time.Since(s.base)))
 	}
 }
+
+// fill reads from TLS until nothing more is there without waiting, so that one
+// batch holds all that one read from TCP brought.
+func (s *Session) fill(b []byte) (n int, err error) {
+	for {
+		got, err := s.conn.Read(b[n:])
+		n += got
+		if err != nil || len(b)-n < maxRecord || !s.raw.recordBuffered() {
+			return n, err
+		}
+	}
+}
+
+// maxRecord is the largest plaintext of a TLS record (RFC 8446 5.1).
+const maxRecord = 16 << 10
 
 // parse walks the whole packets at the front of b and returns their length.
 func (s *Session) parse(b []byte, batch *[][]byte) (used int, err error) {
@@ -114,13 +130,23 @@ func (s *Session) write() {
 			}
 			continue
 		}
-		if _, err := s.conn.Write(b); err != nil {
+		if err := s.send(b); err != nil {
 			s.out.broken = true
 			s.writeErr <- err
 			return
 		}
 		s.sent.Store(int64(time.Since(s.base)))
 	}
+}
+
+// send writes a batch as TLS records that share one system call.
+func (s *Session) send(b []byte) error {
+	s.raw.cork()
+	_, err := s.conn.Write(b)
+	if e := s.raw.flush(); err == nil {
+		err = e
+	}
+	return err
 }
 
 // sendQueue holds the control packets that wait for the writer.

@@ -1,0 +1,79 @@
+package tunnel
+
+import (
+	"encoding/binary"
+	"net"
+	"sync"
+)
+
+// batchConn stands between TLS and TCP and makes few large system calls out of
+// many small ones: the system call is what a record costs, not the cipher.
+//
+// crypto/tls writes each record by itself; between cork and flush they gather
+// and leave in one write. It reads a record's header and body by themselves;
+// here whatever has arrived is read at once. Servers that make a record of
+// each packet would otherwise cost two system calls per packet.
+type batchConn struct {
+	net.Conn
+
+	in         []byte // read and not yet given out: in[start:end]
+	start, end int
+
+	mu     sync.Mutex // TLS writes alerts and key updates from the reader
+	corked bool
+	out    []byte
+}
+
+func newBatchConn(c net.Conn) *batchConn {
+	return &batchConn{Conn: c, in: make([]byte, readBuffer)}
+}
+
+// Read gives out what is buffered, or reads all that has arrived.
+func (c *batchConn) Read(b []byte) (int, error) {
+	if c.start == c.end {
+		n, err := c.Conn.Read(c.in)
+		c.start, c.end = 0, n
+		if n == 0 {
+			return 0, err
+		}
+	}
+	n := copy(b, c.in[c.start:c.end])
+	c.start += n
+	return n, nil
+}
+
+// recordBuffered tells whether a whole TLS record is buffered, so that a Read
+// from TLS returns without waiting.
+func (c *batchConn) recordBuffered() bool {
+	const header = 5 // type, version, length (RFC 8446 5.1)
+	b := c.in[c.start:c.end]
+	return len(b) >= header && len(b) >= header+int(binary.BigEndian.Uint16(b[3:]))
+}
+
+// Write sends b, or keeps it until flush.
+func (c *batchConn) Write(b []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.corked {
+		return c.Conn.Write(b)
+	}
+	c.out = append(c.out, b...)
+	return len(b), nil
+}
+
+// cork makes Write gather.
+func (c *batchConn) cork() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.corked = true
+}
+
+// flush sends what was gathered since cork, in one write.
+func (c *batchConn) flush() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.corked = false
+	_, err := c.Conn.Write(c.out)
+	c.out = c.out[:0]
+	return err
+}
