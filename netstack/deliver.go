@@ -3,6 +3,7 @@ package netstack
 import (
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
@@ -21,56 +22,82 @@ type slowPacket struct {
 // are borrowed until it returns. Packets that are malformed, or whose
 // destination is not an address of ours, are dropped.
 //
-// It must be called by one goroutine at a time, or the order within a flow is
-// lost. It never waits for Fill, for a connection's reader or for a lock that
+// It should be called by one goroutine, or the order within a flow is lost. It
+// never waits for Fill, for a connection's reader or for a lock that
 // is held during such a wait: TCP segments are queued for gVisor's workers,
 // UDP datagrams go to their sockets, and everything else goes to the slow
 // path's goroutine. After Close it does nothing.
 func (s *Stack) Deliver(batch [][]byte) {
 	s.link.received.Add(uint64(len(batch)))
+	s.deliverMu.Lock()
+	defer s.deliverMu.Unlock()
 	for _, b := range batch {
-		proto, slow, ok := classify(b)
-		if !ok {
-			continue
+		proto, transport, ok := classify(b)
+		switch {
+		case !ok:
+		case transport == header.TCPProtocolNumber && s.merge.add(b):
+		case transport == header.TCPProtocolNumber || transport == header.UDPProtocolNumber:
+			if transport == header.TCPProtocolNumber {
+				s.merge.flush() // it may belong to an open run's flow
+			}
+			s.link.inject(proto, newPacket(buffer.NewViewWithData(b)))
+		default:
+			s.deliverSlow(slowPacket{proto, newPacket(buffer.NewViewWithData(b))})
 		}
-		// The view is as large as the packet, no larger: gVisor clears and
-		// accounts whole chunks, and a read buffer kept by one small packet
-		// would be memory held for nothing.
-		pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{
-			Payload: buffer.MakeWithView(buffer.NewViewWithData(b)),
-		})
-		if slow {
-			s.deliverSlow(slowPacket{proto, pkt})
-			continue
-		}
-		s.link.inject(proto, pkt)
 	}
+	s.merge.flush()
 }
 
-// classify tells a packet's family and whether it takes the slow path. Packets
-// with extension headers or fragments of anything but UDP and TCP take it:
-// there may be an ICMP error in them.
-func classify(b []byte) (proto tcpip.NetworkProtocolNumber, slow, ok bool) {
+// newPacket makes a packet of a view, which it takes over. A view should be as
+// large as the packet, no larger: gVisor clears and accounts whole chunks, and
+// a read buffer kept by one small packet would be memory held for nothing.
+func newPacket(v *buffer.View) *stack.PacketBuffer {
+	return stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(v)})
+}
+
+// classify tells a packet's family and transport protocol. Of an IPv4 packet
+// it verifies the header's checksum, which the stack may leave to the link.
+func classify(b []byte) (proto tcpip.NetworkProtocolNumber, transport tcpip.TransportProtocolNumber, ok bool) {
 	if len(b) == 0 {
-		return 0, false, false
+		return 0, 0, false
 	}
-	var transport uint8
 	switch b[0] >> 4 {
 	case 4:
-		if len(b) < header.IPv4MinimumSize {
-			return 0, false, false
+		n := int(b[0]&0x0F) * 4
+		if n < header.IPv4MinimumSize || len(b) < n || checksum.Checksum(b[:n], 0) != 0xFFFF {
+			return 0, 0, false
 		}
-		proto, transport = header.IPv4ProtocolNumber, header.IPv4(b).Protocol()
+		return header.IPv4ProtocolNumber, header.IPv4(b).TransportProtocol(), true
 	case 6:
 		if len(b) < header.IPv6MinimumSize {
-			return 0, false, false
+			return 0, 0, false
 		}
-		proto, transport = header.IPv6ProtocolNumber, header.IPv6(b).NextHeader()
-	default:
-		return 0, false, false
+		return header.IPv6ProtocolNumber, transport6(b), true
 	}
-	fast := transport == uint8(header.TCPProtocolNumber) || transport == uint8(header.UDPProtocolNumber)
-	return proto, !fast, true
+	return 0, 0, false
+}
+
+// transport6 finds the transport protocol behind the extension headers
+// (RFC 8200 4), at most eight of them.
+func transport6(b []byte) tcpip.TransportProtocolNumber {
+	next, rest := b[6], b[header.IPv6MinimumSize:]
+	for range 8 {
+		switch header.IPv6ExtensionHeaderIdentifier(next) {
+		case header.IPv6HopByHopOptionsExtHdrIdentifier, header.IPv6RoutingExtHdrIdentifier, header.IPv6DestinationOptionsExtHdrIdentifier:
+			if len(rest) < 8 || len(rest) < 8+8*int(rest[1]) {
+				return 0
+			}
+			next, rest = rest[0], rest[8+8*int(rest[1]):]
+		case header.IPv6FragmentExtHdrIdentifier:
+			if len(rest) < 8 {
+				return 0
+			}
+			next, rest = rest[0], rest[8:]
+		default:
+			return tcpip.TransportProtocolNumber(next)
+		}
+	}
+	return 0
 }
 
 func (s *Stack) deliverSlow(p slowPacket) {

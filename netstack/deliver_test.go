@@ -127,7 +127,7 @@ func TestBadChecksum(t *testing.T) {
 	if got, err := io.ReadAll(c); err != nil || !bytes.Equal(got, data) {
 		t.Errorf("got %d octets, %v; damaged = %v", len(got), err, !bytes.Equal(got, data))
 	}
-	if got := w.b.net.Stats().TCP.ChecksumErrors.Value(); got != 3 {
+	if got := w.b.Stats().BadChecksum; got != 3 {
 		t.Errorf("%d checksum errors counted, want 3", got)
 	}
 }

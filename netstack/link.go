@@ -12,14 +12,16 @@ import (
 // link is the stack's link endpoint: a point-to-point interface without a link
 // layer header. Frames get theirs in Fill, in the buffer they are sent from.
 //
-// It reports no offload yet: the stack verifies every checksum itself.
-// CapabilityRXChecksumOffload may be set only together with an own check of
-// the IPv4, TCP, UDP and ICMP checksums in Deliver, because TLS protects the
-// packets only as far as the VPN server; the inner checksum is end to end.
+// Checksums are end to end, and TLS protects the packets only as far as the VPN
+// server, so all are verified: those of plain TCP segments here, before they
+// are merged (a merged packet has no valid one), all others by the stack. It
+// asks the link's capabilities for each packet, so the link says of each
+// whether that was done.
 type link struct {
 	out        *egress
 	mtu        atomic.Uint32
 	received   atomic.Uint64 // packets given to Deliver
+	verified   atomic.Bool   // the packet being injected needs no check
 	dispatcher atomic.Pointer[stack.NetworkDispatcher]
 }
 
@@ -72,8 +74,22 @@ func (l *link) Attach(d stack.NetworkDispatcher) {
 // IsAttached tells whether the interface is part of a stack.
 func (l *link) IsAttached() bool { return l.dispatcher.Load() != nil }
 
-// Capabilities: none, see link.
-func (l *link) Capabilities() stack.LinkEndpointCapabilities { return stack.CapabilityNone }
+// injectVerified injects a packet whose checksums have been verified. The slow
+// path may inject at the same time, which does no harm: what it has is ICMP,
+// which the stack always verifies, behind IPv4 headers that classify has.
+func (l *link) injectVerified(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) {
+	l.verified.Store(true)
+	l.inject(proto, pkt)
+	l.verified.Store(false)
+}
+
+// Capabilities tells whether the packet being injected was verified; see link.
+func (l *link) Capabilities() stack.LinkEndpointCapabilities {
+	if l.verified.Load() {
+		return stack.CapabilityRXChecksumOffload
+	}
+	return stack.CapabilityNone
+}
 
 // MaxHeaderLength is zero: no link layer header is pushed onto packets.
 func (l *link) MaxHeaderLength() uint16 { return 0 }

@@ -3,6 +3,7 @@ package netstack
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"runtime"
@@ -10,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"gvisor.dev/gvisor/pkg/buffer"
+	glog "gvisor.dev/gvisor/pkg/log"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
@@ -34,6 +37,10 @@ type Config struct {
 	Logger *slog.Logger
 }
 
+// quiet keeps gVisor's own log, which is one for the whole process, off standard
+// error: it tells of each odd packet a server sends.
+var quiet sync.Once
+
 // Stack is a TCP/IP host with one point-to-point interface. Its methods may be
 // called concurrently, except that Deliver wants one caller at a time.
 type Stack struct {
@@ -41,6 +48,9 @@ type Stack struct {
 	log  *slog.Logger
 	net  *stack.Stack
 	link *link
+
+	deliverMu sync.Mutex // held by Deliver, which waits for nothing
+	merge     merger
 
 	slow        chan slowPacket
 	linkChanged chan struct{} // capacity 1: discovery begins anew
@@ -65,6 +75,7 @@ func New(cfg Config) (*Stack, error) {
 	if cfg.Headroom < 0 {
 		return nil, errors.New("netstack: negative headroom")
 	}
+	quiet.Do(func() { glog.SetTarget(&glog.Writer{Next: io.Discard}) })
 	log := cfg.Logger
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -78,6 +89,9 @@ func New(cfg Config) (*Stack, error) {
 		done:        make(chan struct{}),
 	}
 	s.link.SetMTU(defaultMTU)
+	s.merge.accept = func(view *buffer.View, proto tcpip.NetworkProtocolNumber) {
+		s.link.injectVerified(proto, newPacket(view))
+	}
 	s.state.Store(&linkState{down: closedChan()})
 	s.net = stack.New(stack.Options{
 		NetworkProtocols: []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},

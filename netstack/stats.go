@@ -16,7 +16,7 @@ func (s *Stack) Stats() Stats {
 	return Stats{
 		PacketsIn:   s.link.received.Load(),
 		PacketsOut:  sent,
-		BadChecksum: st.TCP.ChecksumErrors.Value() + st.UDP.ChecksumErrors.Value(),
+		BadChecksum: s.merge.bad.Load() + st.TCP.ChecksumErrors.Value() + st.UDP.ChecksumErrors.Value(),
 		Dropped:     dropped,
 		Retransmits: st.TCP.Retransmits.Value(),
 		Connections: st.TCP.CurrentEstablished.Value(),
