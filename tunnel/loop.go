@@ -31,9 +31,11 @@ const (
 // Session is an SSTP session. Info and Close may be called from any goroutine,
 // Run once.
 type Session struct {
-	log  *slog.Logger
-	info Info
-	mtu  int // the user's bound
+	log *slog.Logger
+	mtu int // the user's bound
+
+	infoMu sync.Mutex // the loop alone writes, and reads without it
+	info   Info
 
 	raw  *batchConn
 	conn *tls.Conn
@@ -281,6 +283,7 @@ func (s *Session) settle() {
 	if open {
 		s.cause = s.outdated()
 		open = s.cause == nil
+		s.learnIPv6()
 		s.flush() // the Ack that opened the protocol goes before its first packet
 	}
 	if s.open.Swap(open) != open {
@@ -315,6 +318,23 @@ func (s *Session) bindingRefused(err error) bool {
 	}
 	closed := errors.Is(err, sstp.ErrLinkLost) && !errors.Is(err, sstp.ErrFraming)
 	return closed && time.Since(s.connected) < bindingWindow
+}
+
+// learnIPv6 takes up the interface identifier, which IPV6CP yields only after
+// IPCP has opened the session.
+func (s *Session) learnIPv6() {
+	v6, ok := s.link.IPv6()
+	to := s.packets.Load()
+	if !ok || v6 == s.info.IPv6 || to == nil {
+		return
+	}
+	s.infoMu.Lock()
+	s.info.IPv6 = v6
+	s.infoMu.Unlock()
+	s.log.Info("IPv6 up", "interface", fmt.Sprintf("%x", v6.InterfaceID))
+	if to.Changed != nil {
+		to.Changed(s.info)
+	}
 }
 
 // outdated tells whether a renegotiation gave what Info and the stack above

@@ -601,9 +601,14 @@ func TestIPv6(t *testing.T) {
 		p.cfg.IPv6 = true
 		s := p.dial()
 		n := newNear()
-		cancel, ended := run(t, s, n.packets())
-		if _, err := p.server.Wait(t.Context(), tunneltest.EventIPV6CPOpened); err != nil {
-			t.Fatal(err)
+		changed := make(chan tunnel.Info, 1)
+		packets := n.packets()
+		packets.Changed = func(info tunnel.Info) { changed <- info }
+		cancel, ended := run(t, s, packets)
+		if info := <-changed; info.IPv6.InterfaceID == [8]byte{} || !info.IPv4.Addr.IsValid() {
+			t.Errorf("changed to %+v, want an interface identifier beside what was there", info)
+		} else if s.Info().IPv6 != info.IPv6 {
+			t.Errorf("Info has %+v, Changed was told %+v", s.Info().IPv6, info.IPv6)
 		}
 		want := ipPacket(6, 80, 7)
 		n.send(want)

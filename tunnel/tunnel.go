@@ -100,7 +100,8 @@ type Progress struct {
 	Detail   string // what it yielded, in a few words
 }
 
-// Info is what a session negotiated. It does not change while the session lives.
+// Info is what a session negotiated. While the session lives, only IPv6 may
+// still be added to it.
 type Info struct {
 	IPv4        ppp.IPv4          // zero if only IPv6 came up
 	IPv6        ppp.IPv6          // zero if IPV6CP is not open
@@ -129,6 +130,10 @@ type Packets struct {
 	// octets written by PutHeader and an IP packet no longer than the MTU. It
 	// is called from one goroutine and must not block.
 	Fill func(b []byte) int
+
+	// Changed, if set, is told when IPv6 has come up after the start. It is
+	// called on the session's loop and must not block.
+	Changed func(Info)
 }
 
 // Headroom is the room in octets that a frame needs before its IP packet: the
@@ -148,7 +153,11 @@ func PutHeader(frame []byte) {
 }
 
 // Info returns what was negotiated.
-func (s *Session) Info() Info { return s.info }
+func (s *Session) Info() Info {
+	s.infoMu.Lock()
+	defer s.infoMu.Unlock()
+	return s.info
+}
 
 // endpoint returns the address to dial and the name to prove.
 func (c Config) endpoint() (address, serverName string, err error) {

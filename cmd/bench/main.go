@@ -9,6 +9,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -33,7 +34,7 @@ func run(args []string) error {
 		}
 		return runRaw(args[1], ca)
 	case len(args) < 1:
-		return fmt.Errorf("usage: bench SSTPROXY [FIGURE]...")
+		return errors.New("usage: bench SSTPROXY [FIGURE]")
 	}
 	return measure(args[0], args[1:])
 }

@@ -76,6 +76,13 @@ func linkOf(info tunnel.Info) netstack.Link {
 	return link
 }
 
+// setLink passes on what came up after the start.
+func (c *client) setLink(stack *netstack.Stack, info tunnel.Info) {
+	if err := stack.SetLink(linkOf(info)); err != nil {
+		c.log.Warn("no IPv6", "err", err)
+	}
+}
+
 // errSessionEnded stands for a session that ended without telling why.
 var errSessionEnded = errors.New("the session has ended")
 
@@ -90,7 +97,10 @@ func (c *client) serve(ctx context.Context, session *tunnel.Session, stack *nets
 	defer unlink()
 	var wg sync.WaitGroup
 	wg.Go(func() { // ends with the session, at the latest when unlinked
-		err := session.Run(linked, tunnel.Packets{Deliver: stack.Deliver, Ready: stack.Ready(), Fill: stack.Fill})
+		err := session.Run(linked, tunnel.Packets{
+			Deliver: stack.Deliver, Ready: stack.Ready(), Fill: stack.Fill,
+			Changed: func(info tunnel.Info) { c.setLink(stack, info) },
+		})
 		stack.LinkDown()
 		if err == nil {
 			err = errSessionEnded

@@ -166,6 +166,8 @@ func explain(err error) report {
 		return failed("the server sends requests faster than it takes the answers", hintAgain)
 	case errors.Is(err, tunnel.ErrAddressChanged):
 		return failed("the server gave the tunnel another address, which cuts every connection in it", "connect again")
+	case errors.Is(err, tunnel.ErrMTUChanged):
+		return failed("the server lowered the largest packet size of the tunnel", "connect again, with --mtu OCTETS if that repeats itself")
 
 	case errors.As(err, &dns):
 		return explainDNS(dns)

@@ -173,6 +173,7 @@ func TestExplain(t *testing.T) {
 		{"lost in set-up", at(tunnel.PhaseLCP, lost(io.EOF)), `closed the connection during the step "lcp"`, "administrator", 1},
 		{"flood", at(tunnel.PhaseUp, tunnel.ErrFlood), "faster than it takes the answers", "connect again", 1},
 		{"address changed", at(tunnel.PhaseUp, tunnel.ErrAddressChanged), "another address", "connect again", 1},
+		{"MTU changed", at(tunnel.PhaseUp, tunnel.ErrMTUChanged), "packet size", "--mtu", 1},
 		{"anything else", errors.New("the moon is full"), "the moon is full", "log-level debug", 1},
 	}
 	for _, test := range tests {
