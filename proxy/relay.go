@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"io"
 	"sync"
@@ -37,6 +38,9 @@ func (s *Server) startRelay(client *clientConn, target stream, early []byte) {
 func (s *Server) relay(client *clientConn, target stream, early []byte) {
 	r := &relay{srv: s, client: client, target: target, start: time.Now()}
 	r.allowSilence(s.cfg.IdleTimeout)
+	// A direction that waits for the target to take something would not notice
+	// that Shutdown has closed the client.
+	release := context.AfterFunc(client.bind(context.Background()), r.abort)
 	done := make(chan struct{})
 	go func() { // ends when either connection is closed
 		defer close(done)
@@ -44,6 +48,7 @@ func (s *Server) relay(client *clientConn, target stream, early []byte) {
 	}()
 	r.finish(target, r.up(early))
 	<-done
+	release()
 	r.stop()
 	target.Close()
 	client.Close()

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -251,6 +252,50 @@ func TestShutdownCuts(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestShutdownCutsStalled: a server that reads nothing must not hold Shutdown
+// up by an upload that waits for it.
+func TestShutdownCutsStalled(t *testing.T) {
+	for name, request := range map[string]string{
+		"SOCKS5":  "\x05\x01\x00" + socksRequestTo(1, "host.test", 80),
+		"CONNECT": "CONNECT host.test:80 HTTP/1.1\r\nHost: host.test:80\r\n\r\n",
+		"POST":    "POST http://host.test/ HTTP/1.1\r\nHost: host.test\r\nContent-Length: 100000\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			writing := make(chan struct{})
+			f := serve(t, Config{Dial: stalled(writing)}, ModeAuto)
+			write(t, connect(t, f.addr), request+strings.Repeat("x", 100))
+			wait(t, writing, "the upload")
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			done := make(chan error, 1)
+			go func() { done <- f.Shutdown(ctx) }()
+			if err := wait(t, done, "Shutdown"); !errors.Is(err, context.Canceled) {
+				t.Errorf("got %v, want the context's error", err)
+			}
+		})
+	}
+}
+
+// stalled dials a server that takes nothing. It closes writing at the first
+// attempt.
+func stalled(writing chan struct{}) DialFunc {
+	return func(context.Context, string, string) (net.Conn, error) {
+		c, _ := net.Pipe() // nobody reads at the other end
+		return &stalledConn{Conn: c, writing: writing}, nil
+	}
+}
+
+type stalledConn struct {
+	net.Conn
+	once    sync.Once
+	writing chan struct{}
+}
+
+func (c *stalledConn) Write(b []byte) (int, error) {
+	c.once.Do(func() { close(c.writing) })
+	return c.Conn.Write(b)
 }
 
 func TestShutdownCancelsDial(t *testing.T) {
