@@ -114,7 +114,11 @@ func (s *socket) explain(terr tcpip.Error) error {
 }
 
 // close marks the socket closed, wakes its callers and closes the endpoint.
-func (s *socket) close() error {
+func (s *socket) close() error { return s.closeBy(func() {}) }
+
+// closeBy is close with something to do to the endpoint before it is closed,
+// when nobody who waits can take the result for the peer's doing any more.
+func (s *socket) closeBy(prepare func()) error {
 	err := net.ErrClosed
 	s.closeOnce.Do(func() {
 		err = nil
@@ -123,6 +127,7 @@ func (s *socket) close() error {
 		s.writeDeadline.set(time.Time{}, s.writable)
 		s.queue.EventUnregister(&s.readEntry)
 		s.queue.EventUnregister(&s.writeEntry)
+		prepare()
 		s.ep.Close()
 	})
 	return err
@@ -158,6 +163,7 @@ func (s *socket) SetWriteDeadline(t time.Time) error {
 // needs: CloseRead and CloseWrite beside those of net.Conn.
 type tcpConn struct {
 	socket
+	reset         atomic.Bool // Close gives up; see SetLinger
 	local, remote net.Addr
 	dst           tcpip.SliceWriter // of the read that holds readMu
 	src           bytes.Reader      // of the write that holds writeMu
@@ -175,14 +181,13 @@ func newTCPConn(ep tcpip.Endpoint, queue *waiter.Queue) *tcpConn {
 	return c
 }
 
-// connected fixes the addresses.
-func (c *tcpConn) connected() {
+// connected fixes the addresses. The endpoint would not tell the peer's any
+// more if the connection has ended again already.
+func (c *tcpConn) connected(remote netip.AddrPort) {
 	if a, err := c.ep.GetLocalAddress(); err == nil {
 		c.local = net.TCPAddrFromAddrPort(addrPortOf(a))
 	}
-	if a, err := c.ep.GetRemoteAddress(); err == nil {
-		c.remote = net.TCPAddrFromAddrPort(addrPortOf(a))
-	}
+	c.remote = net.TCPAddrFromAddrPort(remote)
 }
 
 // Read reads what is there, at least one octet, waiting for it if need be.
@@ -265,10 +270,35 @@ func (c *tcpConn) shutdown(how tcpip.ShutdownFlags) error {
 	return opError("close", c.network, c.local, c.remote, err)
 }
 
+// orphanTimeout is how long a closed connection may go on without its peer
+// taking anything of what was written. Without it a peer that keeps its window
+// shut would keep the octets in memory for ever.
+const orphanTimeout = time.Minute
+
+// SetLinger with 0 makes Close discard what was not sent yet and reset the
+// connection; every other value is the default, as at the beginning.
+func (c *tcpConn) SetLinger(sec int) error {
+	if c.isClosed() {
+		return opError("set", c.network, c.local, c.remote, net.ErrClosed)
+	}
+	c.reset.Store(sec == 0)
+	return nil
+}
+
 // Close closes both directions. It does not wait until what was written has
 // been sent; unread data makes it a reset, as on Linux.
-func (c *tcpConn) Close() error {
-	return opError("close", c.network, c.local, c.remote, c.close())
+func (c *tcpConn) Close() error { return c.closeWithin(orphanTimeout) }
+
+func (c *tcpConn) closeWithin(orphan time.Duration) error {
+	err := c.closeBy(func() {
+		if c.reset.Load() {
+			c.ep.Abort()
+			return
+		}
+		timeout := tcpip.TCPUserTimeoutOption(orphan)
+		_ = c.ep.SetSockOpt(&timeout) // cannot fail on a TCP endpoint
+	})
+	return opError("close", c.network, c.local, c.remote, err)
 }
 
 // LocalAddr is a *net.TCPAddr.

@@ -218,7 +218,7 @@ func (s *Stack) dialTCP(ctx context.Context, to netip.AddrPort) (net.Conn, error
 		c.abandon()
 		return nil, err
 	}
-	c.connected()
+	c.connected(to)
 	return c, nil
 }
 
@@ -259,8 +259,7 @@ func (s *Stack) downError() error {
 // abandon ends an endpoint that nobody has seen: without lingering, and with a
 // reset if the handshake was completed meanwhile.
 func (c *tcpConn) abandon() {
-	c.ep.Abort()
-	_ = c.close()
+	_ = c.closeBy(c.ep.Abort)
 }
 
 // dialUDP makes a connected socket. Nothing is sent.

@@ -182,12 +182,13 @@ func (l *listener) accept() (*tcpConn, error) {
 	if err := l.check(&l.readDeadline); err != nil {
 		return nil, err
 	}
+	var peer tcpip.FullAddress
 	for {
-		ep, queue, terr := l.ep.Accept(nil)
+		ep, queue, terr := l.ep.Accept(&peer)
 		switch terr.(type) {
 		case nil:
 			c := newTCPConn(ep, queue)
-			c.connected()
+			c.connected(addrPortOf(peer))
 			return c, nil
 		case *tcpip.ErrWouldBlock:
 			if err := l.wait(l.readable, &l.readDeadline); err != nil {
