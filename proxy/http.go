@@ -175,12 +175,14 @@ func unread(c *clientConn, br *bufio.Reader) []byte {
 	return append(buffered(br), c.takeEarly()...)
 }
 
-// connectTarget returns the HOST:PORT of a CONNECT request.
+// connectTarget returns the HOST:PORT of a CONNECT request. It looks at the
+// request's target itself: net/http takes more than that for one, a path behind
+// it, a user before it, and Host in its place.
 func connectTarget(r *http.Request) (string, error) {
 	if r.ContentLength != 0 {
 		return "", errors.New("a CONNECT request has no body")
 	}
-	host, port, err := net.SplitHostPort(r.Host)
+	host, port, err := net.SplitHostPort(r.RequestURI)
 	if err != nil {
 		return "", errors.New("CONNECT wants HOST:PORT")
 	}
