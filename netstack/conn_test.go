@@ -47,7 +47,7 @@ func TestEchoBothWays(t *testing.T) {
 			if want := sha256.Sum256(data); !bytes.Equal(sum.Sum(nil), want[:]) {
 				t.Error("checksums differ")
 			}
-			if d := w.a.link.out.dropped + w.b.link.out.dropped; d != 0 {
+			if d := w.a.link.out.dropped.Load() + w.b.link.out.dropped.Load(); d != 0 {
 				t.Errorf("%d packets dropped", d)
 			}
 		})

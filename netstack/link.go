@@ -25,7 +25,20 @@ type link struct {
 	dispatcher atomic.Pointer[stack.NetworkDispatcher]
 }
 
-var _ stack.LinkEndpoint = (*link)(nil)
+var (
+	_ stack.LinkEndpoint = (*link)(nil)
+	_ stack.GSOEndpoint  = (*link)(nil)
+)
+
+// gsoMaxSize is the largest TCP packet that the stack hands down uncut.
+const gsoMaxSize = 65000
+
+// SupportedGSO says that packets longer than the MTU are cut below the stack,
+// see cutter.
+func (l *link) SupportedGSO() stack.SupportedGSO { return stack.HostGSOSupported }
+
+// GSOMaxSize is the longest of them in octets.
+func (l *link) GSOMaxSize() uint32 { return gsoMaxSize }
 
 // WritePackets queues packets for Fill. It blocks while there is no room for
 // TCP data; see egress. IncRef suffices, a clone is not needed: every

@@ -2,6 +2,7 @@ package netstack
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -73,12 +74,12 @@ type egress struct {
 	down      bool // the link is down
 	overdue   bool // it has been for downWait: nobody waits
 	closed    bool
-	dropped   uint64
-	sent      uint64      // packets that Fill gave out
 	timer     *time.Timer // ends the waits when down
 
-	fillMu sync.Mutex // one Fill at a time
-	batch  []*stack.PacketBuffer
+	fillMu sync.Mutex // held by fill; taken before mu
+	cut    cutter     // the packet that fill is at
+
+	sent, dropped atomic.Uint64 // packets
 }
 
 func newEgress() *egress {
@@ -110,7 +111,7 @@ func (q *egress) pushStream(pkt *stack.PacketBuffer, data bool) tcpip.Error {
 		return &tcpip.ErrClosedForSend{}
 	}
 	if q.stream.cost >= limit {
-		q.dropped++
+		q.dropped.Add(1)
 		return &tcpip.ErrNoBufferSpace{}
 	}
 	q.stream.push(pkt.IncRef())
@@ -129,7 +130,7 @@ func (q *egress) pushDatagram(pkt *stack.PacketBuffer) tcpip.Error {
 	var oldest *stack.PacketBuffer
 	if q.datagrams.cost > datagramLimit {
 		oldest = q.datagrams.pop()
-		q.dropped++
+		q.dropped.Add(1)
 	}
 	q.signal()
 	q.mu.Unlock()
@@ -156,58 +157,51 @@ func (q *egress) signal() {
 	}
 }
 
-// fill copies whole frames into b: headroom octets, left to putHeader, and an
-// IP packet.
+// fill writes whole frames into b: headroom octets, left to putHeader, and an
+// IP packet. Packets longer than the MTU are cut on the way.
 func (q *egress) fill(b []byte, headroom int, putHeader func([]byte)) int {
 	q.fillMu.Lock()
 	defer q.fillMu.Unlock()
-	q.take(len(b), headroom)
 	n := 0
-	for i, pkt := range q.batch {
-		frame := b[n : n+headroom+pkt.Size()]
-		copyPacket(frame[headroom:], pkt)
+	for q.cut.pkt != nil || q.begin() {
+		size := headroom + q.cut.size()
+		if n+size > len(b) {
+			if n > 0 {
+				q.signal()
+				break
+			}
+			// Larger than the whole buffer: the caller's mistake. Waiting
+			// for a larger one would stop the queue for ever.
+			q.cut.end()
+			q.dropped.Add(1)
+			continue
+		}
+		frame := b[n : n+size]
+		if last := q.cut.next(frame[headroom:]); last {
+			q.cut.end()
+		}
 		if putHeader != nil {
 			putHeader(frame)
 		}
-		n += len(frame)
-		pkt.DecRef()
-		q.batch[i] = nil
+		n += size
+		q.sent.Add(1)
 	}
 	return n
 }
 
-// take moves to batch what fits into room octets. The copying is done without
-// the lock, so that senders do not wait for it.
-func (q *egress) take(room, headroom int) {
-	q.batch = q.batch[:0]
-	var unfit []*stack.PacketBuffer
+// begin takes the next packet from the queues, if there is one. The copying is
+// done without the lock, so that senders do not wait for it.
+func (q *egress) begin() bool {
 	q.mu.Lock()
-	for {
-		f := q.next()
-		if f == nil {
-			break
-		}
-		size := headroom + f.peek().Size()
-		if size > room && len(q.batch) > 0 {
-			q.signal()
-			break
-		}
-		pkt := f.pop()
-		q.turn = f == &q.stream
-		if size > room {
-			// Larger than the whole buffer: the caller's mistake. Waiting
-			// for a larger one would stop the queue for ever.
-			q.dropped++
-			unfit = append(unfit, pkt)
-			continue
-		}
-		room -= size
-		q.sent++
-		q.batch = append(q.batch, pkt)
+	defer q.mu.Unlock()
+	f := q.next()
+	if f == nil {
+		return false
 	}
+	q.turn = f == &q.stream
+	q.cut.begin(f.pop())
 	q.passOn()
-	q.mu.Unlock()
-	release(unfit)
+	return true
 }
 
 // next is the queue whose turn it is, nil if both are empty.
@@ -220,13 +214,6 @@ func (q *egress) next() *fifo {
 		return &q.stream
 	}
 	return nil
-}
-
-// counts returns how many packets were given out and dropped so far.
-func (q *egress) counts() (sent, dropped uint64) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.sent, q.dropped
 }
 
 // setUp makes senders wait for room again, for as long as it takes.
@@ -260,6 +247,11 @@ func (q *egress) endWaits() {
 // purge drops everything queued and ends all waits until setUp: the packets
 // carry an address that is no longer ours.
 func (q *egress) purge() {
+	q.fillMu.Lock()
+	defer q.fillMu.Unlock()
+	if q.cut.pkt != nil {
+		q.cut.end()
+	}
 	q.mu.Lock()
 	q.stopTimer()
 	q.down, q.overdue = true, true
@@ -290,20 +282,6 @@ func release(pkts []*stack.PacketBuffer) {
 	}
 }
 
-// copyPacket copies a packet's octets from its network header on.
-func copyPacket(dst []byte, pkt *stack.PacketBuffer) {
-	views, skip := pkt.AsViewList()
-	for v := views.Front(); v != nil; v = v.Next() {
-		b := v.AsSlice()
-		if skip >= len(b) {
-			skip -= len(b)
-			continue
-		}
-		dst = dst[copy(dst, b[skip:]):]
-		skip = 0
-	}
-}
-
 // fifo is a queue of packets that keeps its backing array.
 type fifo struct {
 	pkts []*stack.PacketBuffer
@@ -311,8 +289,7 @@ type fifo struct {
 	cost int
 }
 
-func (f *fifo) len() int                  { return len(f.pkts) - f.head }
-func (f *fifo) peek() *stack.PacketBuffer { return f.pkts[f.head] }
+func (f *fifo) len() int { return len(f.pkts) - f.head }
 
 func (f *fifo) push(pkt *stack.PacketBuffer) {
 	if f.head > 0 && len(f.pkts) == cap(f.pkts) {

@@ -73,7 +73,7 @@ func TestFullQueueLosesNothing(t *testing.T) {
 	if got, want := <-s.sum, sha256.Sum256(s.data); got != want {
 		t.Error("checksums differ")
 	}
-	if d := s.a.link.out.dropped; d != 0 {
+	if d := s.a.link.out.dropped.Load(); d != 0 {
 		t.Errorf("%d packets dropped", d)
 	}
 }
@@ -197,8 +197,8 @@ func TestDatagramsDropOldest(t *testing.T) {
 	buf := make([]byte, 1<<20)
 	n := s.Fill(buf)
 	const frame = testHeadroom + 100
-	if got := int(q.dropped) + n/frame; n%frame != 0 || got != 3000 {
-		t.Errorf("%d dropped and %d octets filled", q.dropped, n)
+	if got := int(q.dropped.Load()) + n/frame; n%frame != 0 || got != 3000 {
+		t.Errorf("%d dropped and %d octets filled", q.dropped.Load(), n)
 	}
 	last := buf[n-100:]
 	if i := int(last[0])<<8 | int(last[1]); i != 2999 {

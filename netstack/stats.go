@@ -12,12 +12,11 @@ type Stats struct {
 // Stats may be called at any time.
 func (s *Stack) Stats() Stats {
 	st := s.net.Stats()
-	sent, dropped := s.link.out.counts()
 	return Stats{
 		PacketsIn:   s.link.received.Load(),
-		PacketsOut:  sent,
+		PacketsOut:  s.link.out.sent.Load(),
 		BadChecksum: s.merge.bad.Load() + st.TCP.ChecksumErrors.Value() + st.UDP.ChecksumErrors.Value(),
-		Dropped:     dropped,
+		Dropped:     s.link.out.dropped.Load(),
 		Retransmits: st.TCP.Retransmits.Value(),
 		Connections: st.TCP.CurrentEstablished.Value(),
 	}
