@@ -11,10 +11,11 @@ import (
 )
 
 const (
-	// streamLimit is how much TCP data waits in the queue before its senders
-	// wait instead. Four of the writer's 64 KiB batches keep it busy; more
-	// would only be delay: 256 KiB are 42 ms at 50 Mbit/s.
-	streamLimit = 256 << 10
+	// streamLimit is how much TCP data may wait in the queue; only then do its
+	// senders wait instead. It bounds memory and nothing else: TCP's own window
+	// bounds what a flow has here, the flows take turns, and a sender that
+	// waits holds up others of its worker.
+	streamLimit = 32 << 20
 	// controlReserve is what TCP segments without data may use beyond
 	// streamLimit. See egress for why they must not wait.
 	controlReserve = 256 << 10
@@ -29,13 +30,13 @@ const (
 	downWait = time.Second
 )
 
-// egress is the queue between the stack and whoever calls Fill.
+// egress is the queue between the stack and whoever calls Fill. It holds a
+// queue per flow, and the flows take turns; see flow.
 //
-// TCP data waits when the queue is full: a drop-tail queue inside the client
-// would ruin TCP, and the delay the wait causes is what TCP's window adapts
-// to. gVisor calls push with the endpoint's lock held, from the goroutine of a
-// net.Conn Write, from a timer, or from one of its own workers. That this
-// cannot deadlock rests on these points:
+// TCP data is never dropped; when the limit is reached it waits: a drop-tail
+// queue inside the client would ruin TCP. gVisor calls push with the endpoint's
+// lock held, from the goroutine of a net.Conn Write, from a timer, or from one
+// of its own workers. That this cannot deadlock rests on these points:
 //
 //   - Room is made by Fill alone, and Fill takes no lock but the queue's. Its
 //     caller needs nothing from the stack, so the queue drains as long as the
@@ -59,25 +60,23 @@ const (
 // Memory is bounded: check and push are under one lock, so the queue holds at
 // most the three limits and one packet beyond each.
 //
-// Datagrams have a queue of their own, which drops its oldest packet when it
-// is full (late datagrams are worth less than new ones) and takes turns with
-// TCP, so that a DNS query does not wait behind an upload.
+// Datagrams are dropped, the oldest of a flow first, when there are too many:
+// late ones are worth less than new ones.
 type egress struct {
 	ready chan struct{} // capacity 1
 	limit int           // streamLimit; tests need less
 
 	mu        sync.Mutex
 	room      sync.Cond // one signal per freed place; who got in passes it on
-	stream    fifo
-	datagrams fifo
-	turn      bool // a datagram is next, if there is one
+	flows     schedule
+	streams   int  // cost of the TCP packets that wait
+	datagrams int  // and of all others
 	down      bool // the link is down
 	overdue   bool // it has been for downWait: nobody waits
 	closed    bool
 	timer     *time.Timer // ends the waits when down
 
 	fillMu sync.Mutex // held by fill; taken before mu
-	cut    cutter     // the packet that fill is at
 
 	sent, dropped atomic.Uint64 // packets
 }
@@ -85,6 +84,7 @@ type egress struct {
 func newEgress() *egress {
 	q := &egress{ready: make(chan struct{}, 1), limit: streamLimit, down: true, overdue: true}
 	q.room.L = &q.mu
+	q.flows.init()
 	return q
 }
 
@@ -104,17 +104,18 @@ func (q *egress) pushStream(pkt *stack.PacketBuffer, data bool) tcpip.Error {
 	if !data {
 		limit += controlReserve
 	}
-	for data && q.stream.cost >= limit && !q.overdue && !q.closed {
+	for data && q.streams >= limit && !q.overdue && !q.closed {
 		q.room.Wait()
 	}
 	if q.closed {
 		return &tcpip.ErrClosedForSend{}
 	}
-	if q.stream.cost >= limit {
+	if q.streams >= limit {
 		q.dropped.Add(1)
 		return &tcpip.ErrNoBufferSpace{}
 	}
-	q.stream.push(pkt.IncRef())
+	q.streams += costOf(pkt)
+	q.flows.of(pkt).push(pkt.IncRef())
 	q.passOn()
 	q.signal()
 	return nil
@@ -126,10 +127,13 @@ func (q *egress) pushDatagram(pkt *stack.PacketBuffer) tcpip.Error {
 		q.mu.Unlock()
 		return &tcpip.ErrClosedForSend{}
 	}
-	q.datagrams.push(pkt.IncRef())
+	q.datagrams += costOf(pkt)
+	f := q.flows.of(pkt)
+	f.push(pkt.IncRef())
 	var oldest *stack.PacketBuffer
-	if q.datagrams.cost > datagramLimit {
-		oldest = q.datagrams.pop()
+	if q.datagrams > datagramLimit {
+		oldest = f.pop()
+		q.datagrams -= costOf(oldest)
 		q.dropped.Add(1)
 	}
 	q.signal()
@@ -142,10 +146,12 @@ func (q *egress) pushDatagram(pkt *stack.PacketBuffer) tcpip.Error {
 	return nil
 }
 
+func costOf(pkt *stack.PacketBuffer) int { return pkt.Size() + packetOverhead }
+
 // passOn lets one waiting sender in if there is room. Each that got in calls
 // it again, so one signal from Fill reaches as many as there is room for.
 func (q *egress) passOn() {
-	if q.stream.cost < q.limit {
+	if q.streams < q.limit {
 		q.room.Signal()
 	}
 }
@@ -158,62 +164,47 @@ func (q *egress) signal() {
 }
 
 // fill writes whole frames into b: headroom octets, left to putHeader, and an
-// IP packet. Packets longer than the MTU are cut on the way.
-func (q *egress) fill(b []byte, headroom int, putHeader func([]byte)) int {
+// IP packet. Packets longer than the MTU are cut on the way. The copying is
+// done without the lock, so that senders do not wait for it.
+func (q *egress) fill(b []byte, headroom int, putHeader func([]byte)) (n int) {
 	q.fillMu.Lock()
 	defer q.fillMu.Unlock()
-	n := 0
-	for q.cut.pkt != nil || q.begin() {
-		size := headroom + q.cut.size()
-		if n+size > len(b) {
-			if n > 0 {
-				q.signal()
-				break
-			}
+	for f := q.pick(); f != nil; f = q.pick() {
+		octets, frames := f.write(b[n:], headroom, putHeader)
+		n += octets
+		q.sent.Add(uint64(frames))
+		switch {
+		case frames > 0:
+		case n > 0: // b is full
+			q.signal()
+			return n
+		default:
 			// Larger than the whole buffer: the caller's mistake. Waiting
 			// for a larger one would stop the queue for ever.
-			q.cut.end()
+			f.cut.end()
 			q.dropped.Add(1)
-			continue
 		}
-		frame := b[n : n+size]
-		if last := q.cut.next(frame[headroom:]); last {
-			q.cut.end()
-		}
-		if putHeader != nil {
-			putHeader(frame)
-		}
-		n += size
-		q.sent.Add(1)
 	}
 	return n
 }
 
-// begin takes the next packet from the queues, if there is one. The copying is
-// done without the lock, so that senders do not wait for it.
-func (q *egress) begin() bool {
+// pick returns the flow whose turn it is, with a packet under its cutter.
+func (q *egress) pick() *flow {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	f := q.next()
-	if f == nil {
-		return false
+	f := q.flows.pick()
+	if f == nil || f.cut.pkt != nil {
+		return f
 	}
-	q.turn = f == &q.stream
-	q.cut.begin(f.pop())
-	q.passOn()
-	return true
-}
-
-// next is the queue whose turn it is, nil if both are empty.
-func (q *egress) next() *fifo {
-	stream, datagrams := q.stream.len() > 0, q.datagrams.len() > 0
-	switch {
-	case datagrams && (q.turn || !stream):
-		return &q.datagrams
-	case stream:
-		return &q.stream
+	pkt := f.pop()
+	if pkt.TransportProtocolNumber == header.TCPProtocolNumber {
+		q.streams -= costOf(pkt)
+		q.passOn()
+	} else {
+		q.datagrams -= costOf(pkt)
 	}
-	return nil
+	f.cut.begin(pkt)
+	return f
 }
 
 // setUp makes senders wait for room again, for as long as it takes.
@@ -249,13 +240,11 @@ func (q *egress) endWaits() {
 func (q *egress) purge() {
 	q.fillMu.Lock()
 	defer q.fillMu.Unlock()
-	if q.cut.pkt != nil {
-		q.cut.end()
-	}
 	q.mu.Lock()
 	q.stopTimer()
 	q.down, q.overdue = true, true
-	pkts := append(q.stream.drain(), q.datagrams.drain()...)
+	q.streams, q.datagrams = 0, 0
+	pkts := q.flows.drain()
 	q.room.Broadcast()
 	q.mu.Unlock()
 	release(pkts)
@@ -280,41 +269,4 @@ func release(pkts []*stack.PacketBuffer) {
 	for _, pkt := range pkts {
 		pkt.DecRef()
 	}
-}
-
-// fifo is a queue of packets that keeps its backing array.
-type fifo struct {
-	pkts []*stack.PacketBuffer
-	head int
-	cost int
-}
-
-func (f *fifo) len() int { return len(f.pkts) - f.head }
-
-func (f *fifo) push(pkt *stack.PacketBuffer) {
-	if f.head > 0 && len(f.pkts) == cap(f.pkts) {
-		n := copy(f.pkts, f.pkts[f.head:])
-		clear(f.pkts[n:])
-		f.pkts, f.head = f.pkts[:n], 0
-	}
-	f.pkts = append(f.pkts, pkt)
-	f.cost += pkt.Size() + packetOverhead
-}
-
-func (f *fifo) pop() *stack.PacketBuffer {
-	pkt := f.pkts[f.head]
-	f.pkts[f.head] = nil
-	f.head++
-	if f.head == len(f.pkts) {
-		f.pkts, f.head = f.pkts[:0], 0
-	}
-	f.cost -= pkt.Size() + packetOverhead
-	return pkt
-}
-
-// drain empties the queue and gives up its array.
-func (f *fifo) drain() []*stack.PacketBuffer {
-	pkts := f.pkts[f.head:]
-	*f = fifo{}
-	return pkts
 }

@@ -48,7 +48,7 @@ func (s *stuck) full() bool {
 	q := s.a.link.out
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.stream.cost >= testLimit
+	return q.streams >= testLimit
 }
 
 func (s *stuck) bound(t *testing.T) {
@@ -56,8 +56,8 @@ func (s *stuck) bound(t *testing.T) {
 	q := s.a.link.out
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.stream.cost > testLimit+controlReserve+65536 || q.datagrams.cost > datagramLimit+65536 {
-		t.Errorf("queue holds %d and %d", q.stream.cost, q.datagrams.cost)
+	if q.streams > testLimit+controlReserve+65536 || q.datagrams > datagramLimit+65536 {
+		t.Errorf("queue holds %d and %d", q.streams, q.datagrams)
 	}
 }
 
@@ -191,8 +191,8 @@ func TestDatagramsDropOldest(t *testing.T) {
 		packet[0], packet[1] = byte(i>>8), byte(i)
 		s.link.send(packet)
 	}
-	if q.datagrams.cost > datagramLimit {
-		t.Errorf("queue holds %d, limit %d", q.datagrams.cost, datagramLimit)
+	if q.datagrams > datagramLimit {
+		t.Errorf("queue holds %d, limit %d", q.datagrams, datagramLimit)
 	}
 	buf := make([]byte, 1<<20)
 	n := s.Fill(buf)

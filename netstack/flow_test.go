@@ -1,0 +1,115 @@
+package netstack
+
+import (
+	"testing"
+
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+)
+
+// streamPacket is a TCP packet of a flow; its first octet is tag.
+func streamPacket(hash uint32, tag byte, n int) *stack.PacketBuffer {
+	data := make([]byte, n)
+	data[0] = tag
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(data)})
+	pkt.TransportProtocolNumber, pkt.Hash = header.TCPProtocolNumber, hash
+	return pkt
+}
+
+// push queues packets and gives up their references.
+func pushAll(t *testing.T, q *egress, pkts ...*stack.PacketBuffer) {
+	t.Helper()
+	for _, pkt := range pkts {
+		if err := q.push(pkt); err != nil {
+			t.Fatal(err)
+		}
+		pkt.DecRef()
+	}
+}
+
+// tags returns the first octets of the packets of one Fill.
+func tags(q *egress, room int) (s string) {
+	b := make([]byte, room)
+	sizes := []int{}
+	n := q.fill(b, 1, func(frame []byte) { sizes = append(sizes, len(frame)) })
+	for at := 0; at < n; {
+		s += string(b[at+1])
+		at += sizes[0]
+		sizes = sizes[1:]
+	}
+	return s
+}
+
+// TestFairness: bulk flows take turns, and a flow that had nothing waiting
+// goes before them.
+func TestFairness(t *testing.T) {
+	q := newEgress()
+	for range 20 {
+		pushAll(t, q, streamPacket(1, 'a', 1000))
+	}
+	for range 20 {
+		pushAll(t, q, streamPacket(2, 'b', 1000))
+	}
+	if got := tags(q, 20*1001); got != "aaaaaaaaabbbbbbbbbaa" {
+		t.Errorf("first batch %q, want a turn each", got)
+	}
+	pushAll(t, q, streamPacket(3, 'k', 10))
+	if got := tags(q, 12*1001); got[:1] != "k" {
+		t.Errorf("second batch %q, want the keystroke first", got)
+	}
+}
+
+// TestFairShare: over many turns each flow sends the same number of octets,
+// whatever the size of its packets.
+func TestFairShare(t *testing.T) {
+	q := newEgress()
+	for range 400 {
+		pushAll(t, q, streamPacket(1, 'a', 100), streamPacket(2, 'b', 1000), streamPacket(2, 'b', 1000))
+	}
+	octets := map[rune]int{}
+	for range 10 {
+		for _, tag := range tags(q, 8<<10) {
+			octets[tag] += map[rune]int{'a': 101, 'b': 1001}[tag]
+		}
+	}
+	a, b := octets['a'], octets['b']
+	if a+b < 60_000 || a < b-2*quantum || b < a-2*quantum {
+		t.Errorf("flows sent %d and %d octets, want about the same", a, b)
+	}
+}
+
+// TestFlowsAreForgotten: a flow that has sent all leaves nothing behind, and
+// its memory serves the next.
+func TestFlowsAreForgotten(t *testing.T) {
+	q := newEgress()
+	for i := range uint32(1000) {
+		pushAll(t, q, streamPacket(i+1, 'a', 10))
+		tags(q, 4096)
+	}
+	tags(q, 4096)
+	if n := len(q.flows.flows); n > 1 {
+		t.Errorf("%d flows are kept", n)
+	}
+	if q.streams != 0 {
+		t.Errorf("%d octets counted in an empty queue", q.streams)
+	}
+	spare := 0
+	for f := q.flows.spare; f != nil; f = f.next {
+		spare++
+	}
+	if spare > 2 {
+		t.Errorf("%d flows to spare after one at a time", spare)
+	}
+}
+
+// TestPurgeForgetsAll: a purge in the middle of a packet leaves nothing.
+func TestPurgeForgetsAll(t *testing.T) {
+	q := newEgress()
+	pushAll(t, q, streamPacket(1, 'a', 1000), streamPacket(1, 'a', 1000), streamPacket(2, 'b', 1000))
+	tags(q, 1100)
+	q.purge()
+	if got := tags(q, 64<<10); got != "" || q.streams != 0 || len(q.flows.flows) != 0 {
+		t.Errorf("%q and %d octets are left", got, q.streams)
+	}
+}
