@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net"
 	"sync"
+	"syscall"
 )
 
 // batchConn stands between TLS and TCP and makes few large system calls out of
@@ -25,7 +26,25 @@ type batchConn struct {
 }
 
 func newBatchConn(c net.Conn) *batchConn {
+	keepShort(c)
 	return &batchConn{Conn: c, in: make([]byte, readBuffer)}
+}
+
+// notSent is how much may wait unsent in the socket, in octets. What is in
+// there can't be overtaken any more, so all that waits should wait in our own
+// queue, where flows take turns. What is sent and not acknowledged does not
+// count, so the rate suffers nothing.
+const notSent = 32 << 10
+
+// keepShort asks for that where the system can. It is no loss if it can't.
+func keepShort(c net.Conn) {
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return
+	}
+	if raw, err := sc.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { _ = setNotSentLowat(fd, notSent) })
+	}
 }
 
 // Read gives out what is buffered, or reads all that has arrived.

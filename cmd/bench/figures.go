@@ -186,7 +186,7 @@ func (b *bench) loaded() error {
 func (b *bench) longPath() error {
 	progress("long fat path")
 	p := tunneltest.Path{Delay: 50 * time.Millisecond}
-	l, err := b.newLink(p, p, "--memory", "normal")
+	l, err := b.newLink(p, p)
 	defer l.close()
 	if err != nil {
 		return err
