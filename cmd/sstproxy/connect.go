@@ -115,6 +115,10 @@ func firstOf(err error) error {
 
 // checkServer finds what is no HOST or HOST:PORT, such as a pasted URL.
 func checkServer(server string) error {
+	if strings.Contains(server, "@") {
+		// Not repeated: there may be a password in it.
+		return errors.New("SERVER: want HOST or HOST:PORT; the account goes to --user NAME")
+	}
 	host := strings.TrimSuffix(strings.TrimPrefix(server, "["), "]")
 	if _, err := netip.ParseAddr(host); err == nil {
 		return nil // an address without a port
@@ -123,7 +127,7 @@ func checkServer(server string) error {
 	if err != nil {
 		host, port = server, strconv.Itoa(tunnel.DefaultPort)
 	}
-	if host == "" || strings.ContainsAny(server, "/@ ") || strings.ContainsAny(host, ":[]") && !strings.HasPrefix(server, "[") {
+	if host == "" || strings.ContainsAny(server, "/ ") || strings.ContainsAny(host, ":[]") && !strings.HasPrefix(server, "[") {
 		return fmt.Errorf("SERVER %q: want HOST or HOST:PORT", server)
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
@@ -173,6 +177,10 @@ func (o *localOptions) endpoints() ([]proxy.Endpoint, error) {
 	}
 	var endpoints []proxy.Endpoint
 	for _, spec := range o.listen {
+		if strings.Contains(spec, "@") && !strings.HasPrefix(spec, "unix:") {
+			// Not repeated: there may be a password in it.
+			return nil, errors.New("--listen: want no name and no password in WHERE, but --proxy-user NAME")
+		}
 		e, err := proxy.ParseEndpoint(spec)
 		if err != nil {
 			return nil, fmt.Errorf("--listen %s: %w", spec, err)

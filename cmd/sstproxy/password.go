@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,7 +18,8 @@ import (
 const maxPassword = 255
 
 // secret says where one password comes from. The first of these that is there
-// counts: the file, the environment variable, a prompt on the terminal.
+// counts: the file, the environment variable, a prompt on the terminal, which
+// standard input is read by as well if it is one.
 type secret struct {
 	who  string // whose password it is
 	file string // path, "-" or /dev/fd/N; empty: none
@@ -25,27 +27,55 @@ type secret struct {
 	env  string // the variable that may hold it
 }
 
-// readSecret returns the password. Its errors never hold any part of it.
+// readSecret returns the password. Its errors never hold any part of it. When
+// ctx ends first, it returns the cause.
 func (a *app) readSecret(ctx context.Context, s secret) (string, error) {
-	if s.file != "" {
-		password, err := a.readSecretFile(s.file)
-		if err != nil {
-			return "", fmt.Errorf("%s %s: %w", s.flag, s.file, err)
-		}
-		return password, nil
+	tty, ok := a.stdin.(*os.File)
+	terminal := ok && term.IsTerminal(int(tty.Fd()))
+	if s.file != "" && (s.file != "-" || !terminal) {
+		password, err := unless(ctx, func() (string, error) { return a.readSecretFile(s.file) })
+		return password, named(s.flag+" "+s.file, err)
 	}
-	if value, ok := a.env(s.env); ok && value != "" {
-		return value, checkPassword(value, s.env)
+	if value, _ := a.env(s.env); s.file == "" && value != "" {
+		return value, named(s.env, checkPassword(value))
 	}
-	f, ok := a.stdin.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
+	if !terminal {
 		return "", fmt.Errorf("no password for %s: give %s FILE or %s", s.who, s.flag, s.env)
 	}
-	password, err := prompt(ctx, f, a.stderr, "Password for "+oneLine(s.who)+": ")
+	password, err := prompt(ctx, tty, a.stderr, "Password for "+oneLine(s.who)+": ")
 	if err != nil {
 		return "", err
 	}
-	return password, checkPassword(password, "password")
+	return password, named("the prompt", checkPassword(password))
+}
+
+// named says where an error comes from.
+func named(where string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", where, err)
+}
+
+// unless reads a password, or returns the cause of ctx's end when that comes
+// first: a pipe may never have a writer. The read it leaves behind ends with
+// the process.
+func unless(ctx context.Context, read func() (string, error)) (string, error) {
+	type answer struct {
+		password string
+		err      error
+	}
+	answers := make(chan answer, 1)
+	go func() { // ends with the answer, or with the process
+		password, err := read()
+		answers <- answer{password, err}
+	}()
+	select {
+	case got := <-answers:
+		return got.password, got.err
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	}
 }
 
 // readSecretFile reads a password from a file, "-" or /dev/fd/N and strips the
@@ -61,10 +91,7 @@ func (a *app) readSecretFile(path string) (string, error) {
 		return "", err
 	}
 	password := strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r")
-	if password == "" {
-		return "", errors.New("holds no password")
-	}
-	return password, checkPassword(password, "it")
+	return password, checkPassword(password)
 }
 
 func (a *app) openSecret(path string) (io.ReadCloser, error) {
@@ -86,12 +113,18 @@ func (a *app) openSecret(path string) (io.ReadCloser, error) {
 	return f, nil
 }
 
-func checkPassword(password, where string) error {
+// checkPassword finds what is no password, so that it is not tried: servers
+// lock accounts.
+func checkPassword(password string) error {
 	switch {
+	case password == "":
+		return errors.New("holds no password")
+	case strings.Contains(password, "\x00") || strings.HasPrefix(password, "\ufeff"):
+		return errors.New("is not plain text: save it as UTF-8 without a byte order mark")
 	case len(password) > maxPassword:
-		return fmt.Errorf("%s: longer than %d octets", where, maxPassword)
-	case strings.ContainsAny(password, "\r\n\x00"):
-		return fmt.Errorf("%s: holds more than one line", where)
+		return fmt.Errorf("longer than %d octets", maxPassword)
+	case strings.ContainsAny(password, "\r\n"):
+		return errors.New("holds more than one line")
 	}
 	return nil
 }

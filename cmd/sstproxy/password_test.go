@@ -2,6 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,13 +46,45 @@ func TestReadSecret(t *testing.T) {
 
 // Whatever is wrong with a password, the error does not show it.
 func TestSecretErrorsShowNothing(t *testing.T) {
-	for _, password := range []string{"hunter2\nhunter2", strings.Repeat("hunter2", 40)} {
+	for _, password := range []string{
+		"hunter2\nhunter2", "hunter2\n\n", strings.Repeat("hunter2", 40), "\ufeffhunter2", "hunter2\x00",
+	} {
 		a := &app{stdin: strings.NewReader(password), stderr: &bytes.Buffer{}, env: func(string) (string, bool) { return password, true }}
 		for _, file := range []string{"-", ""} {
 			_, err := a.readSecret(t.Context(), secret{who: "alice", file: file, flag: "--password-file", env: "VARIABLE"})
 			if err == nil || strings.Contains(err.Error(), "hunter2") {
 				t.Errorf("file %q: got %v, want an error without the password", file, err)
 			}
+		}
+	}
+}
+
+// An end on request is not held up by a pipe in which no password comes.
+func TestStopAtPipe(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close() // ends the read that is left behind
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	a := &app{stdin: r, stderr: &bytes.Buffer{}, env: func(string) (string, bool) { return "", false }}
+	if _, err := a.readSecret(ctx, secret{who: "alice", file: "-", flag: "--password-file"}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want the context's error", err)
+	}
+}
+
+// A password in the wrong place is not repeated in the error.
+func TestMisplacedPassword(t *testing.T) {
+	for _, args := range [][]string{
+		{"connect", "alice:hunter2@vpn.test", "-u", "alice"},
+		{"connect", "vpn.test", "-u", "alice", "--listen", "socks5://bob:hunter2@127.0.0.1:1080"},
+	} {
+		var stderr bytes.Buffer
+		code := run(t.Context(), args, strings.NewReader(""), io.Discard, &stderr, func(string) (string, bool) { return "", false })
+		if code != exitUsage || strings.Contains(stderr.String(), "hunter2") {
+			t.Errorf("%q: got code %d and %q", args, code, stderr.String())
 		}
 	}
 }

@@ -99,6 +99,25 @@ func TestStopAtPrompt(t *testing.T) {
 	}
 }
 
+// An empty answer is no password: servers count tries. A terminal given as the
+// password's file is prompted on like any other.
+func TestNothingAtPrompt(t *testing.T) {
+	keyboard, terminal := openTerminal(t)
+	code := make(chan int, 1)
+	said := newWatched()
+	go func() { // ends with the command
+		args := []string{"connect", "192.0.2.1", "-u", "alice", "--listen", "127.0.0.1:0", "--password-file", "-"}
+		code <- run(t.Context(), args, terminal, io.Discard, said, func(string) (string, bool) { return "", false })
+	}()
+	for echo(t, terminal) { // until the prompt has turned it off
+		runtime.Gosched()
+	}
+	fmt.Fprint(keyboard, "\r")
+	if got := <-code; got != exitUsage || !strings.Contains(said.String(), "holds no password") {
+		t.Errorf("got code %d, stderr:\n%s", got, said)
+	}
+}
+
 // echo tells whether a terminal shows what is typed.
 func echo(t *testing.T, terminal *os.File) bool {
 	t.Helper()
