@@ -169,8 +169,8 @@ func TestUsage(t *testing.T) {
 		{[]string{"--log-format", "xml"}, nil, "--log-format xml: want text or json", ""},
 		{[]string{"--log-level", "loud"}, nil, "--log-level loud: want debug, info, warn or error", ""},
 		{[]string{"--insecure=maybe"}, nil, `invalid argument "maybe"`, ""},
-		{[]string{"-u", "alice"}, map[string]string{"SSTPROXY_MTU": "big"}, "SSTPROXY_MTU: ", ""},
-		{[]string{"-u", "alice"}, map[string]string{"SSTPROXY_INSECURE": "maybe"}, "SSTPROXY_INSECURE: ", ""},
+		{[]string{"-u", "alice"}, map[string]string{"SSTPROXY_MTU": "big"}, `SSTPROXY_MTU: "big": invalid syntax`, ""},
+		{[]string{"-u", "alice"}, map[string]string{"SSTPROXY_INSECURE": "maybe"}, `SSTPROXY_INSECURE: "maybe": invalid syntax`, ""},
 		{[]string{"-u", "alice"}, map[string]string{"SSTPROXY_LISTEN": "127.0.0.1:0 0.0.0.0:80", "SSTPROXY_MTU": "1"}, "--mtu 1: want", ""},
 	}
 	for _, test := range tests {

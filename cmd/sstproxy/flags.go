@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -171,8 +172,11 @@ func (a *app) applyEnvironment(cmd *cobra.Command) error {
 }
 
 // unwrapped is the cause behind pflag's sentence, which names a flag the user
-// did not type.
+// did not type, and without the name of the Go function that found it.
 func unwrapped(err error) error {
+	if number, ok := errors.AsType[*strconv.NumError](err); ok {
+		return fmt.Errorf("%q: %w", number.Num, number.Err)
+	}
 	if cause := errors.Unwrap(err); cause != nil {
 		return cause
 	}

@@ -16,7 +16,24 @@ import (
 const name = "sstproxy"
 
 func main() {
-	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.LookupEnv))
+	os.Exit(run(untilSignal(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.LookupEnv))
+}
+
+// untilSignal returns a context that the first SIGINT or SIGTERM cancels, which
+// ends a command orderly; the second ends the process at once. That is not left
+// to the signal's default effect, which is none for SIGINT in a job that a
+// script put into the background.
+func untilSignal() context.Context {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() { // ends with the process
+		<-signals
+		cancel()
+		<-signals
+		os.Exit(exitFailed)
+	}()
+	return ctx
 }
 
 // app holds what a command may touch of the world outside.
@@ -27,15 +44,9 @@ type app struct {
 }
 
 // run executes one command line and returns its exit code. It is main without
-// the process: tests call it with streams and an environment of their own.
-//
-// SIGINT and SIGTERM cancel the command's context, which ends it orderly; from
-// then on the signals have their default effect, so a second one ends the
-// process at once.
+// the process: tests call it with a context, streams and an environment of
+// their own.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, env func(string) (string, bool)) int {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	defer context.AfterFunc(ctx, stop)()
 	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, env: env}
 	root := a.root()
 	root.SetArgs(args)

@@ -14,6 +14,7 @@ import (
 
 	"sstproxy/tunnel"
 	"sstproxy/tunnel/ppp"
+	"sstproxy/tunnel/ppp/mschap"
 	"sstproxy/tunnel/sstp"
 )
 
@@ -135,6 +136,11 @@ func explain(err error) report {
 	case errors.Is(err, ppp.ErrServerNotProved):
 		return failed("the server did not prove that it knows the password",
 			"it may not be the server you think it is: check the name and its certificate before you try again")
+	case errors.Is(err, ppp.ErrNoAuthentication):
+		return failed("the server asks for no login, so it proves nothing about itself either",
+			"it may not be the server you think it is; if its certificate is proof enough, --allow-pap accepts it")
+	case errors.Is(err, mschap.ErrNotUTF8):
+		return failed("the password is not valid UTF-8, which MS-CHAPv2 needs", "convert the password file to UTF-8")
 	case errors.Is(err, ppp.ErrNoAddress):
 		return failed("the server assigned no IP address",
 			"its address pool may be used up, or the account has none: ask the administrator, or try --request-address ADDRESS")

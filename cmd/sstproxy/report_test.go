@@ -16,6 +16,7 @@ import (
 
 	"sstproxy/tunnel"
 	"sstproxy/tunnel/ppp"
+	"sstproxy/tunnel/ppp/mschap"
 	"sstproxy/tunnel/sstp"
 )
 
@@ -159,6 +160,8 @@ func TestExplain(t *testing.T) {
 		{"excluded", at(tunnel.PhaseLCP, &ppp.NoCommonAuthError{Offered: []string{"EAP", "MS-CHAPv2"}, Acceptable: []ppp.Method{ppp.PAP}}), "which --auth excludes", "leave --auth out", 1},
 		{"MS-CHAPv1 only", at(tunnel.PhaseLCP, &ppp.NoCommonAuthError{Offered: []string{"MS-CHAP"}, Acceptable: []ppp.Method{ppp.MSCHAPv2}}), "offers only MS-CHAP", "permit MS-CHAPv2", 1},
 		{"nothing offered", at(tunnel.PhaseLCP, &ppp.NoCommonAuthError{}), "no authentication method in common", "log-level debug", 1},
+		{"no authentication", at(tunnel.PhaseAuth, ppp.ErrNoAuthentication), "asks for no login", "--allow-pap", 1},
+		{"password not UTF-8", at(tunnel.PhaseAuth, mschap.ErrNotUTF8), "not valid UTF-8", "convert", 1},
 		{"server not proved", at(tunnel.PhaseAuth, ppp.ErrServerNotProved), "did not prove that it knows the password", "not be the server", 1},
 
 		// The link.
