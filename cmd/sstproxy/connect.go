@@ -69,7 +69,7 @@ func (a *app) connect(cmd *cobra.Command, server string, o *options) error {
 	defer closeAll(listeners)
 	c := &client{tunnel: cfg, listeners: listeners, timeout: o.link.connectTimeout, view: view, log: log}
 	if err := a.secrets(ctx, o, c); err != nil {
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || errors.Is(err, errStopped) {
 			return nil
 		}
 		return usage(cmd, err)

@@ -129,30 +129,49 @@ func checkPassword(password string) error {
 	return nil
 }
 
-// prompt asks on a terminal without echo. When ctx ends first, it gives the
-// terminal its echo back and returns the cause; the read it leaves behind ends
-// with the process.
+// prompt asks on a terminal without echo, which is off before the question is
+// there: a program that answers at once must not be echoed either. Ctrl-C is
+// errStopped. When ctx ends first, prompt returns the cause; the read it leaves
+// behind ends with the process. Either way the terminal is as before.
 func prompt(ctx context.Context, tty *os.File, w io.Writer, question string) (string, error) {
 	fd := int(tty.Fd())
-	before, err := term.GetState(fd)
+	before, err := term.MakeRaw(fd)
 	if err != nil {
 		return "", err
 	}
-	fmt.Fprint(w, question)
-	defer fmt.Fprintln(w)
-	type answer struct {
-		password []byte
-		err      error
+	password, err := readPassword(ctx, tty, w, question)
+	err = errors.Join(err, term.Restore(fd, before))
+	if err != nil {
+		fmt.Fprintln(w) // the answer would have ended the line
 	}
-	answers := make(chan answer, 1)
-	go func() { // ends with the answer, or with the process
-		b, err := term.ReadPassword(fd)
-		answers <- answer{b, err}
-	}()
-	select {
-	case got := <-answers:
-		return string(got.password), got.err
-	case <-ctx.Done():
-		return "", errors.Join(context.Cause(ctx), term.Restore(fd, before))
-	}
+	return password, err
+}
+
+// readPassword is prompt on a terminal in raw mode. Ctrl-D is an empty answer.
+func readPassword(ctx context.Context, tty io.Reader, w io.Writer, question string) (string, error) {
+	keys := &keyboard{Reader: tty, Writer: w}
+	return unless(ctx, func() (string, error) {
+		password, err := term.NewTerminal(keys, "").ReadPassword(question)
+		switch {
+		case keys.interrupted:
+			return "", errStopped
+		case err == io.EOF:
+			return "", nil
+		}
+		return password, err
+	})
+}
+
+// keyboard is a terminal in raw mode, where Ctrl-C is no signal but an octet.
+type keyboard struct {
+	io.Reader
+	io.Writer
+	interrupted bool
+}
+
+func (k *keyboard) Read(b []byte) (int, error) {
+	const ctrlC = 3
+	n, err := k.Reader.Read(b)
+	k.interrupted = k.interrupted || bytes.IndexByte(b[:n], ctrlC) >= 0
+	return n, err
 }

@@ -48,10 +48,11 @@ func TestScreen(t *testing.T) {
 		args := connectArgs(server.Addr().String(), caFile(t, server.CA()))
 		code <- run(ctx, args, terminal, terminal, terminal, func(string) (string, bool) { return "", false })
 	}()
-	for echo(t, terminal) { // until the prompt has turned it off
-		if len(code) > 0 {
-			t.Fatalf("ended without a prompt:\n%s", screen)
+	for asked := false; echo(t, terminal); { // until the prompt has turned it off
+		if asked || len(code) > 0 {
+			t.Fatalf("asked with echo, or ended without asking:\n%s", screen)
 		}
+		asked = strings.Contains(screen.String(), "Password")
 		runtime.Gosched()
 	}
 	fmt.Fprint(keyboard, "wonderland\r")
@@ -115,6 +116,23 @@ func TestNothingAtPrompt(t *testing.T) {
 	fmt.Fprint(keyboard, "\r")
 	if got := <-code; got != exitUsage || !strings.Contains(said.String(), "holds no password") {
 		t.Errorf("got code %d, stderr:\n%s", got, said)
+	}
+}
+
+// Ctrl-C at the prompt is a request to stop.
+func TestCtrlCAtPrompt(t *testing.T) {
+	keyboard, terminal := openTerminal(t)
+	code := make(chan int, 1)
+	go func() { // ends with the command
+		args := []string{"connect", "192.0.2.1", "-u", "alice", "--listen", "127.0.0.1:0"}
+		code <- run(t.Context(), args, terminal, io.Discard, io.Discard, func(string) (string, bool) { return "", false })
+	}()
+	for echo(t, terminal) { // until the prompt has turned it off
+		runtime.Gosched()
+	}
+	fmt.Fprint(keyboard, "wonder\x03")
+	if got := <-code; got != exitOK || !echo(t, terminal) {
+		t.Errorf("got code %d, echo %v, want %d and true", got, echo(t, terminal), exitOK)
 	}
 }
 
