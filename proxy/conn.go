@@ -132,26 +132,25 @@ func reset(c any) {
 	}
 }
 
-// serve finds out what the client speaks and serves it.
+// serve finds out what the client speaks and serves it, if the listener does.
 func (s *Server) serve(c *clientConn, m Mode) {
-	if m == ModeHTTP {
-		s.handoff.give(c)
-		return
-	}
 	c.SetDeadline(time.Now().Add(s.cfg.HandshakeTimeout))
 	br := s.reader(c)
 	defer s.putReader(br)
 	first, err := br.Peek(1)
+	if err != nil {
+		c.Close()
+		return
+	}
+	socks := first[0] == socksVersion5 || first[0] == socksVersion4
 	switch {
-	case err != nil:
+	case socks && m == ModeHTTP, !socks && m == ModeSOCKS5:
+		s.cfg.Logger.Debug("protocol not served here", "peer", c.RemoteAddr(), "mode", m)
 		c.Close()
 	case first[0] == socksVersion5:
 		s.serveSOCKS(c, br)
 	case first[0] == socksVersion4:
 		s.refuseSOCKS4(c)
-	case m == ModeSOCKS5:
-		s.cfg.Logger.Debug("not SOCKS5", "peer", c.RemoteAddr())
-		c.Close()
 	default:
 		c.early = buffered(br)
 		c.SetDeadline(time.Time{})

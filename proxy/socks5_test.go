@@ -108,11 +108,14 @@ func TestSOCKSBytes(t *testing.T) {
 	}
 }
 
-func TestOnlySOCKS(t *testing.T) {
-	f := serve(t, Config{Dial: (&dials{}).dial}, ModeSOCKS5)
-	c := connect(t, f.addr)
-	write(t, c, "G")
-	wantEOF(t, c)
+// TestOneProtocol: a client of the other protocol is not kept waiting.
+func TestOneProtocol(t *testing.T) {
+	for m, first := range map[Mode]string{ModeSOCKS5: "G", ModeHTTP: "\x05\x01\x00"} {
+		f := serve(t, Config{Dial: (&dials{}).dial}, m)
+		c := connect(t, f.addr)
+		write(t, c, first)
+		wantEOF(t, c)
+	}
 }
 
 // TestSOCKSPrefixes closes after every part of a request, and sends the whole
