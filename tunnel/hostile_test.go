@@ -109,7 +109,7 @@ func TestMTULowered(t *testing.T) {
 		_, ended := run(t, s, newNear().packets())
 		conn := p.server.Sessions()[0]
 		conn.Renegotiate()
-		time.Sleep(time.Minute) // of the bubble's clock; the MTU stays, and so does the session
+		<-time.After(time.Minute) // of the bubble's clock; the MTU stays, and so does the session
 		lower.Store(true)
 		mru := ppp.Option{Type: ppp.LCPMRU, Data: []byte{0x04, 0xB0}}
 		conn.SendFrame(ppp.ProtoLCP, ppp.Packet{Code: ppp.ConfigureRequest, Identifier: 77,
@@ -145,7 +145,7 @@ func (b *brokenPipe) Write(p []byte) (int, error) {
 func (b *brokenPipe) Read(p []byte) (int, error) {
 	n, err := b.Conn.Read(p)
 	if b.isBroken() {
-		time.Sleep(50 * time.Millisecond) // of the bubble's clock
+		<-time.After(50 * time.Millisecond) // of the bubble's clock
 	}
 	return n, err
 }
@@ -264,7 +264,7 @@ func TestCancelWhenServerDoesNotRead(t *testing.T) {
 			_, err := tunnel.Dial(ctx, p.cfg)
 			done <- err
 		}()
-		time.Sleep(10 * time.Second) // of the bubble's clock
+		<-time.After(10 * time.Second) // of the bubble's clock
 		synctest.Wait()
 		conn.stick()
 		start := time.Now()

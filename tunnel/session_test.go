@@ -243,7 +243,7 @@ func TestServers(t *testing.T) {
 				n := newNear(ipPacket(4, 100, 1), ipPacket(4, 1400, 2))
 				cancel, ended := run(t, s, n.packets())
 				n.await(t, ended, ipPacket(4, 1400, 2))
-				time.Sleep(10 * time.Minute) // of the bubble's clock
+				<-time.After(10 * time.Minute) // of the bubble's clock
 				n.send(ipPacket(4, 20, 3))
 				n.await(t, ended, ipPacket(4, 20, 3))
 				cancel()
