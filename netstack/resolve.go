@@ -17,6 +17,9 @@ import (
 const (
 	// maxAddrs bounds the addresses of one name and family that are used.
 	maxAddrs = 32
+	// maxName bounds a name with its last dot: "255 octets or less" on the wire
+	// (RFC 1035 §2.3.4), which is one more. miekg/dns lets two more pass.
+	maxName = 254
 	// maxChain bounds CNAMEs: within one answer, and as further questions
 	// when a server does not follow them itself.
 	maxChain = 8
@@ -77,7 +80,7 @@ func questionName(host string) (string, bool) {
 	}
 	name := dns.Fqdn(host)
 	_, ok := dns.IsDomainName(name)
-	return name, ok && name != "."
+	return name, ok && name != "." && len(name) <= maxName
 }
 
 // answer is the outcome of one question.

@@ -88,7 +88,7 @@ func TestLookup(t *testing.T) {
 	serveDNS(t, w.b, ":53", zone(
 		"host.test. A 10.9.0.2", "host.test. AAAA fd00:9::2", "single. A 10.0.0.9", "v4.test. A 10.0.0.1", "v4.test. A 10.0.0.2",
 		"v6.test. AAAA fd00::6", "text.test. TXT hello", "alias.test. CNAME second.test.", "second.test. CNAME host.test.",
-		"loop.test. CNAME pool.test.", "pool.test. CNAME loop.test.", "dangling.test. CNAME nowhere.test.", "mapped.test. AAAA ::ffff:1.2.3.4",
+		strings.Repeat("a.", 127)+" A 10.0.0.8", "loop.test. CNAME pool.test.", "pool.test. CNAME loop.test.", "dangling.test. CNAME nowhere.test.", "mapped.test. AAAA ::ffff:1.2.3.4",
 	))
 	for _, tt := range []struct {
 		network, host string
@@ -100,6 +100,7 @@ func TestLookup(t *testing.T) {
 		{"ip4", "host.test", addrs("10.9.0.2"), false},
 		{"ip6", "host.test", addrs("fd00:9::2"), false},
 		{"ip", "single", addrs("10.0.0.9"), false},
+		{"ip4", strings.Repeat("a.", 127), addrs("10.0.0.8"), false}, // as long as can be
 		{"ip", "v4.test", addrs("10.0.0.1", "10.0.0.2"), false},
 		{"ip", "v6.test", addrs("fd00::6"), false},
 		{"ip", "alias.test", addrs("10.9.0.2", "fd00:9::2"), false},
@@ -118,6 +119,8 @@ func TestLookup(t *testing.T) {
 		{"ip", "a..b", nil, true},
 		{"ip", strings.Repeat("a", 64) + ".test", nil, true},
 		{"ip", strings.Repeat("a.", 130), nil, true},
+		{"ip", strings.Repeat("a.", 127) + "a", nil, true}, // one label more than fits
+		{"ip", strings.Repeat("a.", 126) + "bc", nil, true},
 	} {
 		got, err := w.a.LookupNetIP(t.Context(), tt.network, tt.host)
 		if !slices.Equal(got, tt.want) || (err == nil) != (tt.want != nil) {
