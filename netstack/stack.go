@@ -44,10 +44,11 @@ var quiet sync.Once
 // Stack is a TCP/IP host with one point-to-point interface. Its methods may be
 // called concurrently, except that Deliver wants one caller at a time.
 type Stack struct {
-	cfg  Config
-	log  *slog.Logger
-	net  *stack.Stack
-	link *link
+	cfg   Config
+	log   *slog.Logger
+	net   *stack.Stack
+	link  *link
+	clock *stallClock
 
 	deliverMu sync.Mutex // held by Deliver, which waits for nothing
 	merge     merger
@@ -84,6 +85,7 @@ func New(cfg Config) (*Stack, error) {
 		cfg:         cfg,
 		log:         log,
 		link:        &link{out: newEgress()},
+		clock:       newStallClock(),
 		slow:        make(chan slowPacket, slowBacklog),
 		linkChanged: make(chan struct{}, 1),
 		done:        make(chan struct{}),
@@ -94,6 +96,7 @@ func New(cfg Config) (*Stack, error) {
 	}
 	s.state.Store(&linkState{down: closedChan()})
 	s.net = stack.New(stack.Options{
+		Clock:            s.clock,
 		NetworkProtocols: []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
 		TransportProtocols: []stack.TransportProtocolFactory{
 			tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6,

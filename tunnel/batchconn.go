@@ -20,6 +20,8 @@ type batchConn struct {
 	in         []byte // read and not yet given out: in[start:end]
 	start, end int
 
+	watch *stallWatch
+
 	mu     sync.Mutex // TLS writes alerts and key updates from the reader
 	corked bool
 	out    []byte
@@ -27,7 +29,7 @@ type batchConn struct {
 
 func newBatchConn(c net.Conn) *batchConn {
 	keepShort(c)
-	return &batchConn{Conn: c, in: make([]byte, readBuffer)}
+	return &batchConn{Conn: c, in: make([]byte, readBuffer), watch: newStallWatch()}
 }
 
 // notSent is how much may wait unsent in the socket, in octets. What is in
@@ -87,12 +89,19 @@ func (c *batchConn) cork() {
 	c.corked = true
 }
 
-// flush sends what was gathered since cork, in one write.
+// flush sends what was gathered since cork, in one write unless the link is slow.
 func (c *batchConn) flush() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.corked = false
-	_, err := c.Conn.Write(c.out)
+	var err error
+	for b := c.out; len(b) > 0 && err == nil; {
+		n := min(len(b), c.watch.chunk)
+		c.watch.begin()
+		_, err = c.Conn.Write(b[:n])
+		c.watch.end()
+		b = b[n:]
+	}
 	c.out = c.out[:0]
 	return err
 }

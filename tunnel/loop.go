@@ -158,6 +158,7 @@ func (s *Session) Run(ctx context.Context, p Packets) error {
 		return &Error{Phase: PhaseUp, Err: ErrRunning}
 	}
 	s.packets.Store(&p)
+	s.raw.watch.tell(p.Stalled)
 	s.out.wake()
 	for !s.over() {
 		if err := s.turn(ctx, s.quit); err != nil {

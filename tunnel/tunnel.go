@@ -131,6 +131,12 @@ type Packets struct {
 	// is called from one goroutine and must not block.
 	Fill func(b []byte) int
 
+	// Stalled, if set, is told when the connection to the server stands still,
+	// with data waiting to be sent, and when it goes on. Whoever has timers
+	// above the tunnel should stop them meanwhile: nothing was lost. It is
+	// called from varying goroutines, one call at a time, and must not block.
+	Stalled func(bool)
+
 	// Changed, if set, is told when IPv6 has come up after the start. It is
 	// called on the session's loop and must not block.
 	Changed func(Info)

@@ -41,7 +41,11 @@ func (b *bench) newLink(up, down tunneltest.Path, flags ...string) (*link, error
 	if err != nil {
 		return l, err
 	}
-	sstpAddr, err := l.through(b.far.SSTP, up, down)
+	server := b.far.SSTP
+	if down.Stall != (tunneltest.Stall{}) {
+		server = b.far.Watched
+	}
+	sstpAddr, err := l.through(server, up, down)
 	if err != nil {
 		return l, err
 	}

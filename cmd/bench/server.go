@@ -11,6 +11,8 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"sync"
+	"time"
 
 	"sstproxy/netstack"
 	"sstproxy/tunnel/tunneltest"
@@ -27,6 +29,7 @@ const (
 // farEnd is what the server process tells once it serves.
 type farEnd struct {
 	SSTP    string // address of the SSTP server
+	Watched string // the same server, with a far end that notices stalls
 	Raw     string // address of the service over bare TLS
 	Service string // address of the service inside the tunnel
 	Control string // HTTP: /sunk
@@ -59,17 +62,20 @@ func runServer() error {
 	}
 	defer server.Close()
 	far := farEnd{CA: authority.PEM(), Service: netip.AddrPortFrom(gateway, servicePort).String()}
-	var listeners [3]net.Listener
+	var listeners [4]net.Listener
 	for i := range listeners {
 		if listeners[i], err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 			return err
 		}
 		defer listeners[i].Close()
 	}
-	far.SSTP, far.Raw, far.Control = listeners[0].Addr().String(), listeners[1].Addr().String(), listeners[2].Addr().String()
+	for i, address := range []*string{&far.SSTP, &far.Raw, &far.Control, &far.Watched} {
+		*address = listeners[i].Addr().String()
+	}
 	config := benchTLS()
 	config.Certificates = []tls.Certificate{*leaf}
 	go server.Serve(listeners[0])                          // ends with server.Close
+	go server.Serve(watchedListener{listeners[3]})         // the same
 	go serve(tls.NewListener(listeners[1], config))        // ends with the listener
 	go http.Serve(listeners[2], http.HandlerFunc(control)) // ends with the listener
 	if err := json.NewEncoder(os.Stdout).Encode(far); err != nil {
@@ -122,8 +128,49 @@ func attach(c tunneltest.Client) tunneltest.Network {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench server:", err)
 	}
+	origins.Store(c.Conn.Info().RemoteAddr.String(), stack)
 	return tunneltest.Network{
 		Deliver: stack.Deliver, Ready: stack.Ready(), Fill: stack.Fill,
-		Detach: func() { stack.Close() },
+		Detach: func() {
+			origins.Delete(c.Conn.Info().RemoteAddr.String())
+			stack.Close()
+		},
 	}
+}
+
+// origins are the stacks at the far end, by the address of their client.
+var origins sync.Map
+
+// watchedListener accepts connections that tell their stack when they stand
+// still. The stack stands for an origin behind a VPN server, and those are of
+// systems that undo a timeout which turns out to have been spurious (RFC 5682);
+// gVisor's TCP does not, so its clock is stopped instead.
+type watchedListener struct{ net.Listener }
+
+func (l watchedListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	// A write must wait soon after the path stops, not megabytes later.
+	if err := c.(*net.TCPConn).SetWriteBuffer(64 << 10); err != nil {
+		return nil, err
+	}
+	return watchedConn{c}, nil
+}
+
+type watchedConn struct{ net.Conn }
+
+func (c watchedConn) Write(b []byte) (int, error) {
+	stalled := func(still bool) {
+		if stack, ok := origins.Load(c.RemoteAddr().String()); ok {
+			stack.(*netstack.Stack).Stalled(still)
+		}
+	}
+	watch := time.AfterFunc(50*time.Millisecond, func() { stalled(true) })
+	n, err := c.Conn.Write(b)
+	if !watch.Stop() {
+		stalled(false)
+	}
+	return n, err
 }

@@ -98,7 +98,7 @@ func (c *client) serve(ctx context.Context, session *tunnel.Session, stack *nets
 	var wg sync.WaitGroup
 	wg.Go(func() { // ends with the session, at the latest when unlinked
 		err := session.Run(linked, tunnel.Packets{
-			Deliver: stack.Deliver, Ready: stack.Ready(), Fill: stack.Fill,
+			Deliver: stack.Deliver, Ready: stack.Ready(), Fill: stack.Fill, Stalled: stack.Stalled,
 			Changed: func(info tunnel.Info) { c.setLink(stack, info) },
 		})
 		stack.LinkDown()

@@ -1,0 +1,107 @@
+package netstack
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+)
+
+func elapsed(c *stallClock) time.Duration { return c.NowMonotonic().Sub(tcpip.MonotonicTime{}) }
+
+func TestClockStandsStill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newStallClock()
+		time.Sleep(time.Second)
+		c.freeze()
+		time.Sleep(time.Second)
+		c.freeze() // repeated: nothing changes
+		time.Sleep(time.Second)
+		if got := elapsed(c); got != time.Second {
+			t.Errorf("frozen at %v, want 1s", got)
+		}
+		c.thaw()
+		c.thaw()
+		time.Sleep(time.Second)
+		if got := elapsed(c); got != 2*time.Second {
+			t.Errorf("went on to %v, want 2s", got)
+		}
+	})
+}
+
+// TestClockTimers: a timer fires when its time has come on the clock.
+func TestClockTimers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newStallClock()
+		start := time.Now()
+		fired := make(chan time.Duration, 4)
+		note := func() { fired <- time.Since(start) }
+		c.AfterFunc(time.Second, note)                    // before the freeze
+		c.AfterFunc(3*time.Second, note)                  // would come during it
+		stopped := c.AfterFunc(3*time.Second, note)       // stopped during it
+		reset := c.AfterFunc(2500*time.Millisecond, note) // set anew during it
+		time.Sleep(2 * time.Second)
+		c.freeze()
+		time.Sleep(5 * time.Second)
+		if !stopped.Stop() || stopped.Stop() {
+			t.Error("Stop during a freeze: want true, then false")
+		}
+		reset.Reset(4 * time.Second)
+		c.thaw()
+		time.Sleep(time.Minute)
+		close(fired)
+		var got []time.Duration
+		for d := range fired {
+			got = append(got, d)
+		}
+		want := []time.Duration{time.Second, 8 * time.Second, 11 * time.Second}
+		if len(got) != 3 || got[0] != want[0] || got[1] != want[1] || got[2] != want[2] {
+			t.Errorf("fired at %v, want %v", got, want)
+		}
+		if stopped.Stop() {
+			t.Error("Stop after it fired or was stopped: true")
+		}
+	})
+}
+
+// TestClockFreezeEnds: a link that never comes back lets time go on.
+func TestClockFreezeEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newStallClock()
+		fired := make(chan time.Time, 1)
+		start := time.Now()
+		c.AfterFunc(10*time.Second, func() { fired <- time.Now() })
+		c.freeze()
+		if d := (<-fired).Sub(start); d != maxFrozen+10*time.Second {
+			t.Errorf("fired after %v, want %v", d, maxFrozen+10*time.Second)
+		}
+		c.thaw()
+		time.Sleep(time.Second)
+		if got := elapsed(c); got != 11*time.Second {
+			t.Errorf("clock at %v, want 11s", got)
+		}
+	})
+}
+
+// TestClockResetByItself: a timer may set itself anew when it fires.
+func TestClockResetByItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newStallClock()
+		timer := make(chan tcpip.Timer, 1)
+		times := make(chan time.Duration, 3)
+		start := time.Now()
+		timer <- c.AfterFunc(time.Second, func() {
+			times <- time.Since(start)
+			if len(times) < 3 {
+				self := <-timer
+				timer <- self
+				self.Reset(time.Second)
+			}
+		})
+		time.Sleep(10 * time.Second)
+		if len(times) != 3 {
+			t.Errorf("fired %d times, want 3", len(times))
+		}
+	})
+}
