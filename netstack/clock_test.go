@@ -50,10 +50,10 @@ func TestClockTimers(t *testing.T) {
 		reset.Reset(4 * time.Second)
 		c.thaw()
 		time.Sleep(time.Minute)
-		close(fired)
+		synctest.Wait()
 		var got []time.Duration
-		for d := range fired {
-			got = append(got, d)
+		for len(fired) > 0 {
+			got = append(got, <-fired)
 		}
 		want := []time.Duration{time.Second, 8 * time.Second, 11 * time.Second}
 		if len(got) != 3 || got[0] != want[0] || got[1] != want[1] || got[2] != want[2] {
