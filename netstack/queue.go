@@ -11,10 +11,10 @@ import (
 )
 
 const (
-	// streamLimit is how much TCP data may wait in the queue; only then do its
-	// senders wait instead. It bounds memory and nothing else: TCP's own window
-	// bounds what a flow has here, the flows take turns, and a sender that
-	// waits holds up others of its worker.
+	// streamLimit is how much TCP data may wait in the queue with MemoryNormal;
+	// only then do its senders wait instead. It bounds memory and nothing else:
+	// TCP's own window bounds what a flow has here, the flows take turns, and a
+	// sender that waits holds up others of its worker.
 	streamLimit = 32 << 20
 	// controlReserve is what TCP segments without data may use beyond
 	// streamLimit. See egress for why they must not wait.
@@ -64,7 +64,7 @@ const (
 // late ones are worth less than new ones.
 type egress struct {
 	ready chan struct{} // capacity 1
-	limit int           // streamLimit; tests need less
+	limit int           // of streams
 
 	mu        sync.Mutex
 	room      sync.Cond // one signal per freed place; who got in passes it on

@@ -33,6 +33,8 @@ type Config struct {
 	// PutHeader writes these octets. It gets the frame, Headroom octets and
 	// the IP packet, and must not keep it. Nil leaves them as they are.
 	PutHeader func(frame []byte)
+	// Memory bounds the buffers; zero is MemoryNormal.
+	Memory Memory
 	// Logger gets the stack's events. Nil discards them.
 	Logger *slog.Logger
 }
@@ -91,6 +93,7 @@ func New(cfg Config) (*Stack, error) {
 		done:        make(chan struct{}),
 	}
 	s.link.SetMTU(defaultMTU)
+	_, _, s.link.out.limit = cfg.Memory.limits()
 	s.merge.accept = func(view *buffer.View, proto tcpip.NetworkProtocolNumber) {
 		s.link.injectVerified(proto, newPacket(view))
 	}
@@ -119,11 +122,7 @@ func (s *Stack) configure() error {
 	congestion := tcpip.CongestionControlOption("cubic")
 	// SACK: without it one loss costs a round trip per lost segment.
 	sack := tcpip.TCPSACKEnabled(true)
-	// 1 MiB to start with, up to 16 MiB by auto-tuning: half of a receive
-	// buffer is usable window, so 16 MiB carry 600 Mbit/s at 100 ms. Buffers
-	// are filled when used; an idle connection pays nothing.
-	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: 1 << 20, Max: 16 << 20}
-	send := tcpip.TCPSendBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: 1 << 20, Max: 16 << 20}
+	receive, send := s.cfg.Memory.buffers()
 	// Moderation is the auto-tuning of the receive buffer.
 	moderate := tcpip.TCPModerateReceiveBufferOption(true)
 	// A closed connection holds 8 KiB and its port for TIME_WAIT. 10 s
@@ -132,7 +131,7 @@ func (s *Stack) configure() error {
 	timeWait := tcpip.TCPTimeWaitTimeoutOption(10 * time.Second)
 	reuse := tcpip.TCPTimeWaitReuseGlobal
 	options := []tcpip.SettableTransportProtocolOption{
-		&congestion, &sack, &receive, &send, &moderate, &timeWait, &reuse,
+		&congestion, &sack, receive, send, &moderate, &timeWait, &reuse,
 	}
 	if runtime.GOOS == "windows" {
 		// RACK wants finer timers than Windows has: it sees losses that are

@@ -111,7 +111,10 @@ func (f farEnd) sunkAt() (int64, error) {
 
 // attach gives each session a stack of its own, with the service on it.
 func attach(c tunneltest.Client) tunneltest.Network {
-	stack, err := netstack.New(netstack.Config{Headroom: tunneltest.Headroom, PutHeader: tunneltest.PutHeader})
+	stack, err := netstack.New(netstack.Config{
+		Headroom: tunneltest.Headroom, PutHeader: tunneltest.PutHeader,
+		Memory: netstack.MemoryLarge, // the figures are about the client's
+	})
 	if err != nil {
 		return tunneltest.Network{}
 	}

@@ -24,6 +24,7 @@ type client struct {
 	proxy     proxy.Config // Dial is the stack's
 	listeners []listener
 	timeout   time.Duration // for the tunnel to come up
+	memory    netstack.Memory
 	view      view
 	log       *slog.Logger
 
@@ -36,7 +37,9 @@ type client struct {
 // run connects and serves until ctx ends, which is no error, or the tunnel is
 // lost, which is.
 func (c *client) run(ctx context.Context) error {
-	stack, err := netstack.New(netstack.Config{Headroom: tunnel.Headroom, PutHeader: tunnel.PutHeader, Logger: c.log})
+	stack, err := netstack.New(netstack.Config{
+		Headroom: tunnel.Headroom, PutHeader: tunnel.PutHeader, Memory: c.memory, Logger: c.log,
+	})
 	if err != nil {
 		return err
 	}

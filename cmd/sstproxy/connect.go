@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sstproxy/netstack"
 	"sstproxy/proxy"
 	"sstproxy/tunnel"
 )
@@ -67,7 +68,11 @@ func (a *app) connect(cmd *cobra.Command, server string, o *options) error {
 		return err
 	}
 	defer closeAll(listeners)
-	c := &client{tunnel: cfg, listeners: listeners, timeout: o.link.connectTimeout, view: view, log: log}
+	memory, err := netstack.ParseMemory(o.link.memory)
+	if err != nil {
+		return usage(cmd, err)
+	}
+	c := &client{tunnel: cfg, listeners: listeners, timeout: o.link.connectTimeout, memory: memory, view: view, log: log}
 	if err := a.secrets(ctx, o, c); err != nil {
 		if ctx.Err() != nil || errors.Is(err, errStopped) {
 			return nil

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"sstproxy/netstack"
 	"sstproxy/tunnel/ppp"
 )
 
@@ -45,6 +46,7 @@ type identityOptions struct {
 type linkOptions struct {
 	requestAddress string
 	mtu            int
+	memory         string
 	ipv6           bool
 	connectTimeout time.Duration
 }
@@ -113,6 +115,7 @@ func (o *identityOptions) define(fs *pflag.FlagSet) {
 func (o *linkOptions) define(fs *pflag.FlagSet) {
 	fs.StringVar(&o.requestAddress, "request-address", "", "ask the server for this IPv4 `ADDRESS`")
 	fs.IntVar(&o.mtu, "mtu", maxMTU, "largest IP packet in the tunnel in `OCTETS`; the server may\nlower it")
+	fs.StringVar(&o.memory, "memory", netstack.MemoryNormal.String(), "buffers of a connection: small (2 MiB), normal (16 MiB) or\nlarge (64 MiB) at most `SIZE`, for long fast paths")
 	fs.BoolVar(&o.ipv6, "ipv6", false, "negotiate IPv6 too")
 	fs.DurationVar(&o.connectTimeout, "connect-timeout", time.Minute, "give up when the tunnel is not up after `TIME`")
 }
@@ -216,6 +219,9 @@ func (o *accountOptions) methods() ([]ppp.Method, error) {
 }
 
 func (o *linkOptions) check() error {
+	if _, err := netstack.ParseMemory(o.memory); err != nil {
+		return fmt.Errorf("--%w", err)
+	}
 	if o.mtu < minMTU || o.mtu > maxMTU {
 		return fmt.Errorf("--mtu %d: want %d to %d", o.mtu, minMTU, maxMTU)
 	}
