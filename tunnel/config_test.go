@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestEndpoint(t *testing.T) {
@@ -102,5 +103,15 @@ func TestCorrelationID(t *testing.T) {
 	id := correlationID()
 	if len(id) != 38 || id[0] != '{' || id[37] != '}' || id == correlationID() || id[15] != '4' {
 		t.Errorf("correlationID() = %q, want a new GUID in braces each time", id)
+	}
+}
+
+func TestFirstRestart(t *testing.T) {
+	for rtt, want := range map[time.Duration]time.Duration{
+		0: 250 * time.Millisecond, 100 * time.Millisecond: 400 * time.Millisecond, 2 * time.Second: 3 * time.Second,
+	} {
+		if got := firstRestart(rtt); got != want {
+			t.Errorf("round trip %v: got %v, want %v", rtt, got, want)
+		}
 	}
 }

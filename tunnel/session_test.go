@@ -226,7 +226,8 @@ func TestServers(t *testing.T) {
 		"plain": {}, "SoftEther": tunneltest.SoftEther(), "SoftEther4": tunneltest.SoftEther4(),
 		"accel-ppp": tunneltest.AccelPPP(), "RRAS": tunneltest.RRAS(), "MikroTik": tunneltest.MikroTik(),
 		"Keenetic": tunneltest.Keenetic(), "sorz": tunneltest.Sorz(),
-		"odd wire": {Wire: tunneltest.WireQuirks{SplitRecords: true, ReservedBits: true, Compressed: true, Padding: true}},
+		"LCP echo alone": {SSTP: tunneltest.SSTPQuirks{NeverAnswersEcho: true, EchoInterval: time.Hour}},
+		"odd wire":       {Wire: tunneltest.WireQuirks{SplitRecords: true, ReservedBits: true, Compressed: true, Padding: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
