@@ -167,11 +167,15 @@ type tcpConn struct {
 	local, remote net.Addr
 	dst           tcpip.SliceWriter // of the read that holds readMu
 	src           bytes.Reader      // of the write that holds writeMu
+
+	growth *growth
+	buffer atomic.Int64 // size of the receive buffer, as growth has booked it
 }
 
 // newTCPConn makes a connection of an endpoint, which it owns from then on.
-func newTCPConn(ep tcpip.Endpoint, queue *waiter.Queue) *tcpConn {
-	c := &tcpConn{}
+func newTCPConn(ep tcpip.Endpoint, queue *waiter.Queue, g *growth) *tcpConn {
+	c := &tcpConn{growth: g}
+	c.buffer.Store(g.begin)
 	c.init(ep, queue, "tcp")
 	ep.SocketOptions().SetKeepAlive(true)
 	idle, interval := tcpip.KeepaliveIdleOption(keepaliveIdle), tcpip.KeepaliveIntervalOption(keepaliveInterval)
@@ -208,8 +212,7 @@ func (c *tcpConn) read(b []byte) (int, error) {
 		res, terr := c.ep.Read(&c.dst, tcpip.ReadOptions{})
 		switch terr.(type) {
 		case nil:
-			// Without this the receive window would never grow.
-			c.ep.ModerateRecvBuf(res.Count)
+			c.tune(res.Count)
 			return res.Count, nil
 		case *tcpip.ErrWouldBlock:
 			if err := c.wait(c.readable, &c.readDeadline); err != nil {
@@ -298,6 +301,7 @@ func (c *tcpConn) closeWithin(orphan time.Duration) error {
 		timeout := tcpip.TCPUserTimeoutOption(orphan)
 		_ = c.ep.SetSockOpt(&timeout) // cannot fail on a TCP endpoint
 	})
+	c.growth.giveBack(&c.buffer)
 	return opError("close", c.network, c.local, c.remote, err)
 }
 

@@ -208,7 +208,7 @@ func (s *Stack) dialTCP(ctx context.Context, to netip.AddrPort) (net.Conn, error
 	if terr != nil {
 		return nil, errnoOf(terr)
 	}
-	c := newTCPConn(ep, queue)
+	c := newTCPConn(ep, queue, &s.growth)
 	terr = ep.Connect(fullAddressOf(to))
 	if _, ok := terr.(*tcpip.ErrConnectStarted); !ok && terr != nil {
 		c.abandon()

@@ -46,11 +46,12 @@ var quiet sync.Once
 // Stack is a TCP/IP host with one point-to-point interface. Its methods may be
 // called concurrently, except that Deliver wants one caller at a time.
 type Stack struct {
-	cfg   Config
-	log   *slog.Logger
-	net   *stack.Stack
-	link  *link
-	clock *stallClock
+	cfg    Config
+	log    *slog.Logger
+	net    *stack.Stack
+	link   *link
+	clock  *stallClock
+	growth growth
 
 	deliverMu sync.Mutex // held by Deliver, which waits for nothing
 	merge     merger
@@ -93,7 +94,10 @@ func New(cfg Config) (*Stack, error) {
 		done:        make(chan struct{}),
 	}
 	s.link.SetMTU(defaultMTU)
-	_, _, s.link.out.limit = cfg.Memory.limits()
+	begin, most, queue := cfg.Memory.limits()
+	s.link.out.limit = queue
+	s.growth.begin = int64(begin)
+	s.growth.left.Store(2 * int64(most))
 	s.merge.accept = func(view *buffer.View, proto tcpip.NetworkProtocolNumber) {
 		s.link.injectVerified(proto, newPacket(view))
 	}
