@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -63,11 +64,12 @@ func (d *dialer) dial(ctx context.Context) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
+	roots := d.cfg.TLS.loadRoots() // meanwhile
 	raw, err := d.dialTCP(ctx, address)
 	if err != nil {
 		return nil, err
 	}
-	s, err := d.call(ctx, newBatchConn(raw), address, serverName)
+	s, err := d.call(ctx, newBatchConn(raw), roots, address, serverName)
 	if err != nil {
 		raw.Close()
 		return nil, err
@@ -118,8 +120,8 @@ func addresses(addrs []net.IPAddr) string {
 }
 
 // call speaks TLS and HTTP and returns a session whose call is not started.
-func (d *dialer) call(ctx context.Context, raw *batchConn, address, serverName string) (*Session, error) {
-	conn, err := handshakeTLS(ctx, raw, d.cfg.TLS, serverName)
+func (d *dialer) call(ctx context.Context, raw *batchConn, roots func() *x509.CertPool, address, serverName string) (*Session, error) {
+	conn, err := handshakeTLS(ctx, raw, d.cfg.TLS, roots, serverName)
 	if err != nil {
 		return nil, err
 	}

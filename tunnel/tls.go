@@ -12,6 +12,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // TLSConfig says how the server proves who it is. The zero value wants a
@@ -61,29 +62,44 @@ func ParseFingerprint(s string) (fp [32]byte, err error) {
 	return [32]byte(b), nil
 }
 
-// roots returns the pool to verify against; nil means the system's.
-func (c TLSConfig) roots() (*x509.CertPool, error) {
-	if len(c.CA) == 0 {
-		return nil, nil
+// check finds a CA that is none before anything is dialled.
+func (c TLSConfig) check() error {
+	if len(c.CA) > 0 && !x509.NewCertPool().AppendCertsFromPEM(c.CA) {
+		return errors.New("CA file holds no PEM certificate")
 	}
-	pool, err := x509.SystemCertPool()
-	if err != nil {
-		pool = x509.NewCertPool()
+	return nil
+}
+
+// byChain tells whether the chain has to be verified.
+func (c TLSConfig) byChain() bool {
+	return !c.Insecure && (len(c.Pins)+len(c.Fingerprints) == 0 || len(c.CA) > 0)
+}
+
+// loadRoots begins to read the system's certificates, which takes some
+// milliseconds, and returns a function that waits for them. Its pool is nil
+// where the system verifies by itself or no chain is verified.
+func (c TLSConfig) loadRoots() func() *x509.CertPool {
+	load := sync.OnceValue(func() *x509.CertPool {
+		pool, err := x509.SystemCertPool() // cached for Verify too
+		if len(c.CA) == 0 {
+			return nil
+		}
+		if err != nil {
+			pool = x509.NewCertPool()
+		}
+		pool.AppendCertsFromPEM(c.CA)
+		return pool
+	})
+	if c.byChain() {
+		go load() // ends by itself
 	}
-	if !pool.AppendCertsFromPEM(c.CA) {
-		return nil, errors.New("CA file holds no PEM certificate")
-	}
-	return pool, nil
+	return load
 }
 
 // handshakeTLS speaks TLS 1.2 or 1.3 on raw and proves the server's identity.
 // It sends no ALPN (no known client does) and keeps no session: the hash in
 // the crypto binding must be that of a certificate seen in this very handshake.
-func handshakeTLS(ctx context.Context, raw net.Conn, c TLSConfig, serverName string) (*tls.Conn, error) {
-	roots, err := c.roots()
-	if err != nil {
-		return nil, err
-	}
+func handshakeTLS(ctx context.Context, raw net.Conn, c TLSConfig, roots func() *x509.CertPool, serverName string) (*tls.Conn, error) {
 	conn := tls.Client(raw, &tls.Config{
 		ServerName: serverName,
 		MinVersion: tls.VersionTLS12,
@@ -103,14 +119,13 @@ func handshakeTLS(ctx context.Context, raw net.Conn, c TLSConfig, serverName str
 }
 
 // verify decides whether the chain proves the server to be serverName.
-func (c TLSConfig) verify(chain []*x509.Certificate, roots *x509.CertPool, serverName string) error {
+func (c TLSConfig) verify(chain []*x509.Certificate, roots func() *x509.CertPool, serverName string) error {
 	if len(chain) == 0 {
 		return errors.New("server sent no certificate")
 	}
-	pinned := len(c.Pins)+len(c.Fingerprints) > 0
 	err := c.verifyPin(chain[0])
-	if err == nil && !c.Insecure && (!pinned || roots != nil) {
-		err = verifyChain(chain, roots, serverName)
+	if err == nil && c.byChain() {
+		err = verifyChain(chain, roots(), serverName)
 	}
 	if err != nil {
 		return &CertificateError{Chain: chain, ServerName: serverName, Err: err}

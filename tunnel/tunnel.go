@@ -226,7 +226,7 @@ func (c Config) check() error {
 	if len(c.User) > 255 || len(c.Password) > 255 {
 		return errors.New("user name or password is longer than 255 octets")
 	}
-	return nil
+	return c.TLS.check()
 }
 
 func (c Config) methods() []ppp.Method {
