@@ -105,9 +105,9 @@ func (s *Stack) lookupName(ctx context.Context, f family, host, name string) ([]
 	return merge(host, s.resolveAll(ctx, st, name, types))
 }
 
-// resolveAll asks for all types at the same time. Once one has addresses the
-// others get resolutionDelay: a server that never answers AAAA must not hold up
-// the IPv4 addresses it gave.
+// resolveAll asks for all types at the same time. Once one has addresses, or
+// there is no such name, the others get resolutionDelay: a server that never
+// answers AAAA must not hold up what it said of IPv4.
 func (s *Stack) resolveAll(ctx context.Context, st *linkState, name string, types []uint16) []answer {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -121,7 +121,7 @@ func (s *Stack) resolveAll(ctx context.Context, st *linkState, name string, type
 		select {
 		case a := <-results:
 			answers = append(answers, a)
-			if len(a.addrs) > 0 && enough == nil {
+			if (len(a.addrs) > 0 || a.err == errNoSuchHost) && enough == nil {
 				enough = time.After(resolutionDelay)
 			}
 		case <-enough:
@@ -132,8 +132,9 @@ func (s *Stack) resolveAll(ctx context.Context, st *linkState, name string, type
 }
 
 // merge puts the families' answers together, IPv4 first. One family's addresses
-// are enough; otherwise the error that says least for sure decides, because
-// "no such address" of one family is no verdict when the other is unknown.
+// are enough. That there is no such name holds for all types (RFC 8020);
+// otherwise the error that says least for sure decides, because "no such
+// address" of one family is no verdict when the other is unknown.
 func merge(host string, answers []answer) ([]netip.Addr, error) {
 	var addrs []netip.Addr
 	for _, a := range answers {
@@ -143,20 +144,21 @@ func merge(host string, answers []answer) ([]netip.Addr, error) {
 		slices.SortStableFunc(addrs, func(a, b netip.Addr) int { return a.BitLen() - b.BitLen() })
 		return addrs, nil
 	}
-	worst := slices.MaxFunc(answers, func(a, b answer) int {
-		return cmp.Compare(doubt(a.err), doubt(b.err))
+	says := slices.MaxFunc(answers, func(a, b answer) int {
+		return cmp.Compare(weight(a.err), weight(b.err))
 	})
-	return nil, dnsError(host, worst.server, worst.err)
+	return nil, dnsError(host, says.server, says.err)
 }
 
-func doubt(err error) int {
+// weight orders the errors of merge.
+func weight(err error) int {
 	switch err {
 	case errNoData:
 		return 0
-	case errNoSuchHost: // holds for all types
-		return 1
+	case errNoSuchHost:
+		return 2
 	}
-	return 2
+	return 1
 }
 
 // resolve asks one question and follows aliases the server did not follow.

@@ -137,7 +137,7 @@ func (d *dialer) call(ctx context.Context, raw *batchConn, roots func() *x509.Ce
 	rtt := time.Since(sent)
 	d.done(fmt.Sprintf("%d %s", reply.StatusCode, reply.Reason))
 
-	s := newSession(d.cfg, raw, conn, rest, rtt)
+	s := newSession(d.cfg, raw, conn, reply.Family(), rest, rtt)
 	s.info.Family = reply.Family()
 	s.info.RemoteAddr = raw.RemoteAddr()
 	s.info.TLSVersion, s.info.CipherSuite = state.Version, state.CipherSuite

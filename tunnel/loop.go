@@ -74,13 +74,13 @@ type frame struct {
 }
 
 // newSession starts reader and writer. rest holds octets already read.
-func newSession(cfg Config, raw *batchConn, conn *tls.Conn, rest []byte, rtt time.Duration) *Session {
+func newSession(cfg Config, raw *batchConn, conn *tls.Conn, family sstp.Family, rest []byte, rtt time.Duration) *Session {
 	s := &Session{
 		log: cfg.logger(), mtu: cfg.MTU, raw: raw, conn: conn,
 		call: sstp.NewCall(sstp.CallConfig{Certificate: conn.ConnectionState().PeerCertificates[0].Raw}),
 		link: ppp.NewLink(ppp.Config{
 			User: cfg.User, Password: cfg.Password, Methods: cfg.methods(),
-			Addr: cfg.RequestAddress, IPv6: cfg.IPv6, FirstRestart: firstRestart(rtt),
+			Addr: cfg.RequestAddress, IPv6: cfg.IPv6.with(family), FirstRestart: firstRestart(rtt),
 		}),
 		timer: time.NewTimer(time.Hour), base: time.Now(),
 		inbound: make(chan frame, 16), writeErr: make(chan error, 1),

@@ -599,7 +599,6 @@ func (h *holdWrites) Close() error { h.unblock(); return h.Conn.Close() }
 func TestIPv6(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t, tunneltest.Config{IPv6: true})
-		p.cfg.IPv6 = true
 		s := p.dial()
 		n := newNear()
 		changed := make(chan tunnel.Info, 1)
@@ -618,6 +617,34 @@ func TestIPv6(t *testing.T) {
 		<-ended
 		p.server.Close()
 	})
+}
+
+// TestIPv6SoftEther: IPV6CP would stop it for four seconds, and for nothing.
+func TestIPv6SoftEther(t *testing.T) {
+	for _, tt := range []struct {
+		ipv6   tunnel.IPv6
+		quirks tunneltest.Quirks
+		want   int
+	}{
+		{tunnel.IPv6Auto, tunneltest.SoftEther(), 0},
+		{tunnel.IPv6On, tunneltest.SoftEther(), 1},
+		{tunnel.IPv6Auto, tunneltest.AccelPPP(), 1},
+		{tunnel.IPv6Off, tunneltest.AccelPPP(), 0},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPair(t, tunneltest.Config{IPv6: true, Quirks: tt.quirks})
+			p.cfg.IPv6 = tt.ipv6
+			s := p.dial()
+			cancel, ended := run(t, s, newNear().packets())
+			time.Sleep(time.Minute) // of the bubble's clock
+			cancel()
+			<-ended
+			if got := p.server.Count(tunneltest.EventIPV6CPOpened); got != tt.want {
+				t.Errorf("%v with %v: IPV6CP opened %d times, want %d", tt.ipv6, s.Info().Family, got, tt.want)
+			}
+			p.server.Close()
+		})
+	}
 }
 
 // TestRequestedAddress: a wanted address that the server accepts is ours.

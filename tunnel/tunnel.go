@@ -51,8 +51,8 @@ type Config struct {
 	// RequestAddress is the IPv4 address asked of the server; zero means any.
 	RequestAddress netip.Addr
 
-	// IPv6 also negotiates IPV6CP, after IPCP.
-	IPv6 bool
+	// IPv6 says whether IPV6CP is negotiated too, after IPCP.
+	IPv6 IPv6
 
 	// MTU is the largest IP packet of the tunnel in octets, 576 to 1500; 0
 	// means 1500. The peer's MRU lowers it.
@@ -67,6 +67,22 @@ type Config struct {
 
 	// Progress, if set, is called by Dial at the end of each phase.
 	Progress func(Progress)
+}
+
+// IPv6 says whether to negotiate IPV6CP.
+type IPv6 uint8
+
+// The choices. SoftEther answers no packet for four seconds when IPV6CP begins,
+// and then carries no IPv6 (its neighbour solicitations name a wrong target).
+const (
+	IPv6Auto IPv6 = iota // unless the server is SoftEther
+	IPv6On
+	IPv6Off
+)
+
+// with tells whether to negotiate IPV6CP with a server.
+func (v IPv6) with(f sstp.Family) bool {
+	return v == IPv6On || v == IPv6Auto && f != sstp.FamilySoftEther
 }
 
 // Phase is a step on the way to a tunnel, or of its life.

@@ -154,6 +154,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"--request-address", "::1"}, nil, "--request-address ::1: want an IPv4 address", ""},
 		{[]string{"--request-address", "ten"}, nil, "--request-address ten: want an IPv4 address", ""},
 		{[]string{"--mtu", "575"}, nil, "--mtu 575: want 576 to 1500", ""},
+		{[]string{"--ipv6", "maybe"}, nil, "--ipv6 maybe: want auto, on or off", ""},
 		{[]string{"--memory", "huge"}, nil, `--memory "huge": want small, normal or large`, ""},
 		{[]string{"--mtu", "1501"}, nil, "--mtu 1501: want 576 to 1500", ""},
 		{[]string{"--mtu", "big"}, nil, `invalid argument "big" for "--mtu"`, ""},

@@ -106,7 +106,7 @@ func (o *options) tunnelConfig(server string) (tunnel.Config, error) {
 	return tunnel.Config{
 		Server: server, ServerName: o.identity.serverName, TLS: identity,
 		User: o.account.user, AllowPAP: o.account.allowPAP, Methods: methods,
-		RequestAddress: address, IPv6: o.link.ipv6, MTU: o.link.mtu,
+		RequestAddress: address, IPv6: ipv6Words[o.link.ipv6], MTU: o.link.mtu,
 	}, nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"sstproxy/netstack"
+	"sstproxy/tunnel"
 	"sstproxy/tunnel/ppp"
 )
 
@@ -47,7 +48,7 @@ type linkOptions struct {
 	requestAddress string
 	mtu            int
 	memory         string
-	ipv6           bool
+	ipv6           string
 	connectTimeout time.Duration
 }
 
@@ -116,7 +117,7 @@ func (o *linkOptions) define(fs *pflag.FlagSet) {
 	fs.StringVar(&o.requestAddress, "request-address", "", "ask the server for this IPv4 `ADDRESS`")
 	fs.IntVar(&o.mtu, "mtu", maxMTU, "largest IP packet in the tunnel in `OCTETS`; the server may\nlower it")
 	fs.StringVar(&o.memory, "memory", netstack.MemoryNormal.String(), "buffers of a connection: small (2 MiB), normal (16 MiB) or\nlarge (64 MiB) at most `SIZE`, for long fast paths")
-	fs.BoolVar(&o.ipv6, "ipv6", false, "negotiate IPv6 too")
+	fs.StringVar(&o.ipv6, "ipv6", "auto", "negotiate IPv6 too: on, off, or auto, which leaves SoftEther out\n(it stops for four seconds and carries none): `WHEN`")
 	fs.DurationVar(&o.connectTimeout, "connect-timeout", time.Minute, "give up when the tunnel is not up after `TIME`")
 }
 
@@ -218,9 +219,15 @@ func (o *accountOptions) methods() ([]ppp.Method, error) {
 	return methods, nil
 }
 
+// ipv6Words are the values of --ipv6.
+var ipv6Words = map[string]tunnel.IPv6{"auto": tunnel.IPv6Auto, "on": tunnel.IPv6On, "off": tunnel.IPv6Off}
+
 func (o *linkOptions) check() error {
 	if _, err := netstack.ParseMemory(o.memory); err != nil {
 		return fmt.Errorf("--%w", err)
+	}
+	if _, ok := ipv6Words[o.ipv6]; !ok {
+		return fmt.Errorf("--ipv6 %s: want auto, on or off", o.ipv6)
 	}
 	if o.mtu < minMTU || o.mtu > maxMTU {
 		return fmt.Errorf("--mtu %d: want %d to %d", o.mtu, minMTU, maxMTU)
