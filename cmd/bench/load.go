@@ -5,19 +5,11 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"slices"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 )
-
-// side is one of the two ways to the far service that a figure compares.
-type side struct {
-	name   string
-	dial   func() (net.Conn, error)
-	client *process                    // the process whose CPU time counts
-	stats  func() (clientStats, error) // nil for raw
-}
 
 // load says what a measurement does.
 type load struct {
@@ -31,90 +23,110 @@ type load struct {
 // result is what one measurement gave.
 type result struct {
 	goodput float64 // octets per second
-	cpu     float64 // CPU seconds of the client process per 10^9 octets
+	cpu     costs
 	allocs  float64 // heap allocations of the client per inner packet
+	resent  float64 // TCP segments the client retransmitted
 	pings   []time.Duration
 }
 
-// run puts a load on a side. far returns the octets that uploads have brought
-// to the far end so far.
-func (l load) run(s side, far func() (int64, error)) (result, error) {
-	var r result
+// costs are CPU seconds per 10^9 octets of the processes that take part. Load
+// is this one, with the relays of slow paths in it.
+type costs struct{ client, server, load float64 }
+
+// run puts a load on a side.
+func (b *bench) run(s *side, l load) (result, error) {
 	var received atomic.Int64
 	conns, err := l.open(s)
-	defer func() {
+	closeAll := func() {
 		for _, c := range conns {
 			c.Close()
 		}
-	}()
+	}
+	defer closeAll()
 	if err != nil {
-		return r, err
+		return result{}, err
 	}
 	var wg sync.WaitGroup
 	for _, c := range conns[:l.streams] {
 		wg.Go(func() { l.move(c, &received) }) // ends when c is closed
 	}
-	var pings chan []time.Duration
-	stop := make(chan struct{})
-	if l.ping {
-		pings = make(chan []time.Duration, 1)
-		go func() { pings <- ping(conns[l.streams], stop) }() // ends with stop
-	}
+	stop, pings := make(chan struct{}), make(chan []time.Duration, 1)
 	count := func() (int64, error) { return received.Load(), nil }
 	if l.ask == askUpload {
-		count = far
+		count = s.sunk
 	}
 	<-time.After(l.warm)
-	if r, err = l.sample(s, count); err != nil {
-		return r, err
+	if l.ping {
+		go func() { pings <- ping(conns[l.streams], stop) }() // ends with stop
 	}
+	r, err := b.sample(s, l.measure, count)
 	close(stop)
 	if l.ping {
 		r.pings = <-pings
 	}
-	for _, c := range conns {
-		c.Close()
-	}
+	closeAll()
 	wg.Wait()
-	return r, nil
+	return r, err
 }
 
-// sample takes the figures over the time of the measurement.
-func (l load) sample(s side, count func() (int64, error)) (r result, err error) {
-	n0, err0 := count()
-	cpu0, t0 := s.client.cpu(), time.Now()
-	st0, err1 := s.read()
-	<-time.After(l.measure)
-	n1, err2 := count()
-	cpu1, t1 := s.client.cpu(), time.Now()
-	st1, err3 := s.read()
-	octets := float64(n1 - n0)
-	r.goodput = octets / t1.Sub(t0).Seconds()
-	r.cpu = (cpu1 - cpu0).Seconds() / (octets / 1e9)
-	if packets := st1.packets() - st0.packets(); packets > 0 {
-		r.allocs = float64(st1.Mallocs-st0.Mallocs) / float64(packets)
-	}
-	return r, errors.Join(err0, err1, err2, err3)
+// snapshot is what is counted at the ends of a measurement.
+type snapshot struct {
+	at     time.Time
+	octets int64
+	cpu    [3]time.Duration
+	stats  clientStats
 }
 
-func (s side) read() (clientStats, error) {
-	if s.stats == nil {
-		return clientStats{}, nil
+func (b *bench) snap(s *side, count func() (int64, error)) (n snapshot, err error) {
+	if s.stats != nil {
+		n.stats, err = s.stats()
 	}
-	return s.stats()
+	n.cpu = b.spent(s)
+	octets, err2 := count()
+	n.at, n.octets = time.Now(), octets
+	return n, errors.Join(err, err2)
+}
+
+// spent is the CPU time of the client, the server and this process so far.
+func (b *bench) spent(s *side) [3]time.Duration {
+	return [3]time.Duration{s.client.cpu(), b.server.cpu(), cpuOf(os.Getpid())}
+}
+
+// sample takes the figures over a time.
+func (b *bench) sample(s *side, d time.Duration, count func() (int64, error)) (result, error) {
+	from, err := b.snap(s, count)
+	if err != nil {
+		return result{}, err
+	}
+	<-time.After(d)
+	to, err := b.snap(s, count)
+	return between(from, to), err
+}
+
+// between is what happened from one snapshot to another.
+func between(from, to snapshot) (r result) {
+	octets := float64(to.octets - from.octets)
+	per := func(i int) float64 { return (to.cpu[i] - from.cpu[i]).Seconds() / (octets / 1e9) }
+	r.goodput = octets / to.at.Sub(from.at).Seconds()
+	r.cpu = costs{per(0), per(1), per(2)}
+	r.resent = float64(to.stats.Resent - from.stats.Resent)
+	if packets := to.stats.packets() - from.stats.packets(); packets > 0 {
+		r.allocs = float64(to.stats.Mallocs-from.stats.Mallocs) / float64(packets)
+	}
+	return r
 }
 
 // open dials the streams, and one more connection for the echo.
-func (l load) open(s side) (conns []net.Conn, err error) {
-	for range l.streams {
-		c, err := ask(s, l.ask)
-		if err != nil {
-			return conns, err
-		}
-		conns = append(conns, c)
+func (l load) open(s *side) (conns []net.Conn, err error) {
+	asks := make([]byte, l.streams, l.streams+1)
+	for i := range asks {
+		asks[i] = l.ask
 	}
 	if l.ping {
-		c, err := ask(s, askEcho)
+		asks = append(asks, askEcho)
+	}
+	for _, what := range asks {
+		c, err := s.ask(what)
 		if err != nil {
 			return conns, err
 		}
@@ -124,12 +136,12 @@ func (l load) open(s side) (conns []net.Conn, err error) {
 }
 
 // ask opens a connection to the far service and says what it is for.
-func ask(s side, what byte) (net.Conn, error) {
+func (s *side) ask(what byte) (net.Conn, error) {
 	c, err := s.dial()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.name, err)
 	}
-	if _, err := c.Write([]byte{what}); err != nil {
+	if _, err := c.Write([]byte{what, s.number}); err != nil {
 		c.Close()
 		return nil, fmt.Errorf("%s: %w", s.name, err)
 	}
@@ -175,25 +187,4 @@ func ping(c net.Conn, stop <-chan struct{}) (times []time.Duration) {
 		}
 		times = append(times, time.Since(sent))
 	}
-}
-
-// percentile returns the p-th percentile of durations in milliseconds.
-func percentile(d []time.Duration, p int) float64 {
-	if len(d) == 0 {
-		return 0
-	}
-	s := slices.Sorted(slices.Values(d))
-	return float64(s[min(len(s)*p/100, len(s)-1)]) / 1e6
-}
-
-// median returns the middle of some values.
-func median(v []float64) float64 {
-	if len(v) == 0 {
-		return 0
-	}
-	s := slices.Sorted(slices.Values(v))
-	if n := len(s); n%2 == 0 {
-		return (s[n/2-1] + s[n/2]) / 2
-	}
-	return s[len(s)/2]
 }

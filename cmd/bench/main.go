@@ -5,6 +5,11 @@
 // and the real program, each as a process of its own so that CPU time can be
 // told apart.
 //
+//	bench SSTPROXY [FIGURE ...]
+//
+// takes the figures named, or all. BENCH=quick in the environment takes all of
+// them within a minute, from single and short measurements.
+//
 // Absolute figures mean nothing beyond the run; compare the ratios.
 package main
 
@@ -13,6 +18,8 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
+	"time"
 )
 
 func main() {
@@ -33,43 +40,75 @@ func run(args []string) error {
 			return err
 		}
 		return runRaw(args[1], ca)
+	case len(args) == 4 && args[0] == "stock":
+		ca, err := os.ReadFile(args[2])
+		if err != nil {
+			return err
+		}
+		return runStock(args[1], ca, args[3])
 	case len(args) < 1:
-		return errors.New("usage: bench SSTPROXY [FIGURE]")
+		return errors.New("usage: bench SSTPROXY [FIGURE ...]")
 	}
 	return measure(args[0], args[1:])
 }
 
+// figure is a group of measurements that can be asked for by name.
+type figure struct {
+	name string
+	take func() error
+}
+
+func (b *bench) figures() []figure {
+	return []figure{
+		{"throughput", b.throughput},
+		{"stalls", b.stalls},
+		{"loss", b.loss},
+		{"loaded", b.loaded},
+		{"longpath", b.longPath},
+	}
+}
+
+// choose returns the figures named, or all.
+func choose(all []figure, names []string) (chosen []figure, err error) {
+	var known []string
+	for _, f := range all {
+		known = append(known, f.name)
+		if len(names) == 0 || slices.Contains(names, f.name) {
+			chosen = append(chosen, f)
+		}
+	}
+	for _, name := range names {
+		if !slices.Contains(known, name) {
+			return nil, fmt.Errorf("no figure %q; there are: %s", name, strings.Join(known, ", "))
+		}
+	}
+	return chosen, nil
+}
+
 // measure takes the figures named, or all.
 func measure(client string, names []string) error {
-	self, err := os.Executable()
+	b := &bench{quick: os.Getenv("BENCH") == "quick", client: client}
+	chosen, err := choose(b.figures(), names)
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "sstproxy-bench")
-	if err != nil {
+	if b.self, err = os.Executable(); err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
-	b := &bench{quick: os.Getenv("BENCH") == "quick", self: self, client: client, dir: dir}
+	if b.dir, err = os.MkdirTemp("", "sstproxy-bench"); err != nil {
+		return err
+	}
+	defer os.RemoveAll(b.dir)
 	if err := b.startServer(); err != nil {
 		return err
 	}
 	defer b.server.stop()
-	for _, f := range []struct {
-		name string
-		take func() error
-	}{
-		{"throughput", b.throughput},
-		{"stalls", b.stalls},
-		{"loaded", b.loaded},
-		{"longpath", b.longPath},
-	} {
-		if len(names) > 0 && !slices.Contains(names, f.name) {
-			continue
-		}
+	begun := time.Now()
+	for _, f := range chosen {
 		if err := f.take(); err != nil {
 			return fmt.Errorf("%s: %w", f.name, err)
 		}
+		progress("%s done after %.0f s", f.name, time.Since(begun).Seconds())
 	}
 	b.out.write(os.Stdout)
 	return nil

@@ -24,9 +24,8 @@ type process struct {
 }
 
 // start runs a program and waits for nothing.
-func start(path string, env []string, args ...string) (*process, error) {
+func start(path string, args ...string) (*process, error) {
 	p := &process{cmd: exec.Command(path, args...)}
-	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stderr = &p.stderr
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
@@ -42,10 +41,10 @@ func startLogging(path string, env []string, args ...string) (*process, error) {
 	p.cmd.Env = append(os.Environ(), env...)
 	log, err := p.cmd.StderrPipe()
 	if err != nil {
-		return p, err
+		return nil, err
 	}
 	if err := p.cmd.Start(); err != nil {
-		return p, err
+		return nil, err
 	}
 	go func() { // ends with the child
 		defer close(p.lines)
@@ -59,30 +58,35 @@ func startLogging(path string, env []string, args ...string) (*process, error) {
 	return p, nil
 }
 
+// clientStats is what the program tells of itself in a log line.
+type clientStats struct {
+	Mallocs uint64 // heap allocations so far
+	In, Out uint64 // IP packets so far
+	Resent  uint64 // TCP segments retransmitted so far
+}
+
+func (s clientStats) packets() uint64 { return s.In + s.Out }
+
 // clientStats asks the program for what it knows of itself.
 func (p *process) clientStats() (clientStats, error) {
-	var s clientStats
 	for len(p.lines) > 0 {
 		<-p.lines
 	}
 	if err := p.cmd.Process.Signal(statsSignal); err != nil {
-		return s, err
+		return clientStats{}, err
 	}
 	timeout := time.After(5 * time.Second)
 	for {
 		select {
 		case line, ok := <-p.lines:
 			if !ok {
-				return s, errors.New("sstproxy has ended")
+				return clientStats{}, errors.New("sstproxy has ended")
 			}
-			if m := stateLine.FindStringSubmatch(line); m != nil {
-				for i, v := range []*uint64{&s.In, &s.Out, &s.Resent, &s.Mallocs} {
-					*v, _ = strconv.ParseUint(m[i+1], 10, 64)
-				}
+			if s, ok := parseState(line); ok {
 				return s, nil
 			}
 		case <-timeout:
-			return s, errors.New("sstproxy does not tell its state")
+			return clientStats{}, errors.New("sstproxy does not tell its state")
 		}
 	}
 }
@@ -90,35 +94,52 @@ func (p *process) clientStats() (clientStats, error) {
 // stateLine is what the program logs of itself on SIGUSR1.
 var stateLine = regexp.MustCompile(`msg=state .*packets_in=([0-9]+) packets_out=([0-9]+) .*retransmits=([0-9]+) .*mallocs=([0-9]+)`)
 
+func parseState(line string) (s clientStats, ok bool) {
+	m := stateLine.FindStringSubmatch(line)
+	if m == nil {
+		return s, false
+	}
+	for i, v := range []*uint64{&s.In, &s.Out, &s.Resent, &s.Mallocs} {
+		var err error
+		if *v, err = strconv.ParseUint(m[i+1], 10, 64); err != nil {
+			return clientStats{}, false
+		}
+	}
+	return s, true
+}
+
 // ready decodes the line of JSON that a child prints once it serves.
 func (p *process) ready(v any) error {
 	line, err := p.stdout.ReadBytes('\n')
 	if err != nil {
-		return fmt.Errorf("%s: %w\n%s", p.cmd.Path, err, p.stderr.Bytes())
+		p.cmd.Wait()
+		return fmt.Errorf("%s: %w\n%s", p.cmd, err, p.stderr.Bytes())
 	}
 	go io.Copy(io.Discard, p.stdout) // ends with the child
 	return json.Unmarshal(line, v)
 }
 
-// stop ends the child.
+// stop ends the child at once; in order it would first wait for the transfers
+// of the last measurement.
 func (p *process) stop() {
-	if p == nil || p.cmd.Process == nil {
-		return
-	}
-	p.cmd.Process.Signal(os.Interrupt)
-	time.AfterFunc(3*time.Second, func() { p.cmd.Process.Kill() })
+	p.cmd.Process.Kill()
 	p.cmd.Wait()
 }
 
 // cpu returns the CPU time that a child has used; 0 where /proc is missing.
 func (p *process) cpu() time.Duration { return cpuOf(p.cmd.Process.Pid) }
 
-// cpuOf reads fields 14 and 15 of /proc/PID/stat, in ticks of 10 ms (proc(5)).
 func cpuOf(pid int) time.Duration {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0
 	}
+	return parseStat(b)
+}
+
+// parseStat reads user and system time, fields 14 and 15 of /proc/PID/stat, in
+// ticks of 10 ms (proc(5)). Field 2 is a name that may hold anything.
+func parseStat(b []byte) time.Duration {
 	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
 	if len(fields) < 13 {
 		return 0

@@ -8,40 +8,44 @@ import (
 )
 
 // report is what a run has found out so far.
-type report struct {
-	rows   []row
-	ratios []ratio
-}
+type report struct{ rows []row }
 
 // row is a line of the table: a figure of both sides.
 type row struct {
-	name        string
-	unit        string
-	raw, tunnel float64 // raw 0: there is no such figure
-	goal        string
-}
-
-// ratio is a line that scripts read.
-type ratio struct {
-	name  string
-	value float64
+	name         string
+	unit         string
+	other, value string // other is empty if there is no such figure
+	ratio        string
+	goal         string
 }
 
 // compare adds a figure of both sides and their ratio.
 func (r *report) compare(name, key, unit string, raw, tunnel float64, goal string) {
-	r.rows = append(r.rows, row{name, unit, raw, tunnel, goal})
-	r.ratio(key, tunnel/raw)
+	r.rows = append(r.rows, row{name, unit, digits(raw), digits(tunnel), fmt.Sprintf("%.2f", tunnel/raw), goal})
+	tell(key, tunnel/raw)
+}
+
+// compareStock does the same where the other side is not raw.
+func (r *report) compareStock(name, key, unit string, stock, tunnel float64, goal string) {
+	r.compare(name, key, unit, stock, tunnel, goal)
+	r.rows[len(r.rows)-1].other += " (stock)"
 }
 
 // absolute adds a figure that has no counterpart on the raw side.
 func (r *report) absolute(name, key, unit string, value float64, goal string) {
-	r.rows = append(r.rows, row{name: name, unit: unit, tunnel: value, goal: goal})
-	r.ratio(key, value)
+	r.rows = append(r.rows, row{name: name, unit: unit, value: digits(value), goal: goal})
+	tell(key, value)
 }
 
-func (r *report) ratio(key string, value float64) {
-	r.ratios = append(r.ratios, ratio{key, value})
-	fmt.Printf("ratio %s %.3g\n", key, value)
+// tell prints a line that scripts read.
+func tell(key string, value float64) { fmt.Printf("ratio %s %.4g\n", key, value) }
+
+// digits is a value with as many digits as it deserves.
+func digits(v float64) string {
+	if v >= 1000 {
+		return fmt.Sprintf("%.0f", v)
+	}
+	return fmt.Sprintf("%.3g", v)
 }
 
 // write prints the table.
@@ -49,11 +53,7 @@ func (r *report) write(w io.Writer) {
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(t, "\nfigure\traw\tsstproxy\tunit\tratio\tgoal")
 	for _, row := range r.rows {
-		raw, quotient := "", ""
-		if row.raw != 0 {
-			raw, quotient = fmt.Sprintf("%.3g", row.raw), fmt.Sprintf("%.2f", row.tunnel/row.raw)
-		}
-		fmt.Fprintf(t, "%s\t%s\t%.3g\t%s\t%s\t%s\n", row.name, raw, row.tunnel, row.unit, quotient, row.goal)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", row.name, row.other, row.value, row.unit, row.ratio, row.goal)
 	}
 	t.Flush()
 }

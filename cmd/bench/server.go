@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -32,13 +33,13 @@ type farEnd struct {
 	Watched string // the same server, with a far end that notices stalls
 	Raw     string // address of the service over bare TLS
 	Service string // address of the service inside the tunnel
-	Control string // HTTP: /sunk
+	Control string // HTTP: /N says what the uploads of side N have brought
 	CA      []byte // PEM
 }
 
 // runServer is the far end of both sides: an SSTP server with the service
-// inside its network, and the same service behind bare TLS. It ends with its
-// standard input.
+// inside its network, and the same service behind bare TLS. It ends when it is
+// interrupted.
 func runServer() error {
 	gateway := netip.MustParseAddr("10.66.0.1")
 	authority, err := tunneltest.NewAuthority()
@@ -50,7 +51,7 @@ func runServer() error {
 		return err
 	}
 	server, err := tunneltest.NewServer(tunneltest.Config{
-		Users:       map[string]string{benchUser: benchPassword},
+		Users:       accounts(),
 		Gateway:     gateway,
 		DNS:         []netip.Addr{gateway},
 		Certificate: leaf,
@@ -93,20 +94,24 @@ func benchTLS() *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS13, DynamicRecordSizingDisabled: true}
 }
 
-func control(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, sunk.Load()) }
+func control(w http.ResponseWriter, r *http.Request) {
+	side, err := strconv.ParseUint(strings.TrimPrefix(r.URL.Path, "/"), 10, 8)
+	if err != nil {
+		http.NotFound(w, r)
+		return
+	}
+	fmt.Fprint(w, sunk[side].Load())
+}
 
-// sunkAt asks a server process how many octets uploads have brought it.
-func (f farEnd) sunkAt() (int64, error) {
-	resp, err := http.Get("http://" + f.Control + "/sunk")
+// sunk asks a server process how many octets the uploads of a side have
+// brought it.
+func (f farEnd) sunk(side byte) (n int64, err error) {
+	resp, err := http.Get(fmt.Sprintf("http://%s/%d", f.Control, side))
 	if err != nil {
 		return 0, err
 	}
 	defer resp.Body.Close()
-	var n json.Number
-	if err := json.NewDecoder(resp.Body).Decode(&n); err != nil {
-		return 0, err
-	}
-	return strconv.ParseInt(n.String(), 10, 64)
+	return n, json.NewDecoder(resp.Body).Decode(&n)
 }
 
 // attach gives each session a stack of its own, with the service on it.
@@ -132,13 +137,13 @@ func attach(c tunneltest.Client) tunneltest.Network {
 		fmt.Fprintln(os.Stderr, "bench server:", err)
 	}
 	origins.Store(c.Conn.Info().RemoteAddr.String(), stack)
-	return tunneltest.Network{
+	return lossOf(c.User).on(tunneltest.Network{
 		Deliver: stack.Deliver, Ready: stack.Ready(), Fill: stack.Fill,
 		Detach: func() {
 			origins.Delete(c.Conn.Info().RemoteAddr.String())
 			stack.Close()
 		},
-	}
+	})
 }
 
 // origins are the stacks at the far end, by the address of their client.

@@ -6,7 +6,8 @@ import (
 	"sync/atomic"
 )
 
-// What a connection to the bench's service asks for with its first octet.
+// What a connection to the bench's service asks for with the first of its
+// first two octets. The second says whose it is.
 const (
 	askDownload = 'd' // the service writes until the client is gone
 	askUpload   = 'u' // the service reads and counts
@@ -17,9 +18,9 @@ const (
 // bulkBuffer is the size of one read or write of a bulk transfer.
 const bulkBuffer = 256 << 10
 
-// sunk counts the octets that uploads have brought to the far end. Counting
-// there, not at the sender, leaves every buffer on the way out.
-var sunk atomic.Int64
+// sunk counts the octets that the uploads of each side have brought to the far
+// end. Counting there, not at the sender, leaves out every buffer on the way.
+var sunk [256]atomic.Int64
 
 // serve runs the service on l until it is closed. The same code stands at the
 // far end of the tunnel and at the far end of the raw TLS connection.
@@ -37,7 +38,7 @@ func serve(l net.Listener) {
 }
 
 func answer(c net.Conn) {
-	var ask [1]byte
+	var ask [2]byte
 	if _, err := io.ReadFull(c, ask[:]); err != nil {
 		return
 	}
@@ -51,23 +52,27 @@ func answer(c net.Conn) {
 	case askUpload:
 		for b := make([]byte, bulkBuffer); ; {
 			n, err := c.Read(b)
-			sunk.Add(int64(n))
+			sunk[ask[1]].Add(int64(n))
 			if err != nil {
 				return
 			}
 		}
 	case askEcho:
-		for b := make([]byte, 2048); ; {
-			n, err := c.Read(b)
-			if err != nil {
-				return
-			}
-			if _, err := c.Write(b[:n]); err != nil {
-				return
-			}
-		}
+		echo(c)
 	case askIdle:
-		c.Write(ask[:])
-		c.Read(ask[:]) // until the client is gone
+		c.Write(ask[:1])
+		c.Read(ask[:1]) // until the client is gone
+	}
+}
+
+func echo(c net.Conn) {
+	for b := make([]byte, 2048); ; {
+		n, err := c.Read(b)
+		if err != nil {
+			return
+		}
+		if _, err := c.Write(b[:n]); err != nil {
+			return
+		}
 	}
 }

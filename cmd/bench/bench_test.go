@@ -1,0 +1,169 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestMedian(t *testing.T) {
+	for _, tt := range []struct {
+		values []float64
+		want   float64
+	}{
+		{nil, 0},
+		{[]float64{3}, 3},
+		{[]float64{9, 1}, 5},
+		{[]float64{9, 1, 2}, 2},
+		{[]float64{4, 1, 9, 2}, 3},
+	} {
+		given := slices.Clone(tt.values)
+		if got := median(given); got != tt.want {
+			t.Errorf("median(%v) = %v, want %v", tt.values, got, tt.want)
+		}
+		if !slices.Equal(given, tt.values) {
+			t.Errorf("median changed its argument %v to %v", tt.values, given)
+		}
+	}
+	if got := mean([]float64{1, 2, 6}); got != 3 || mean(nil) != 0 {
+		t.Errorf("mean of 1, 2, 6 = %v, want 3; of nothing %v, want 0", got, mean(nil))
+	}
+}
+
+func TestPercentile(t *testing.T) {
+	var d []time.Duration
+	for i := 100; i > 0; i-- {
+		d = append(d, time.Duration(i)*time.Millisecond)
+	}
+	for p, want := range map[int]float64{0: 1, 50: 51, 95: 96, 100: 100} {
+		if got := percentile(d, p); got != want {
+			t.Errorf("percentile %d of 1 to 100 ms = %v, want %v", p, got, want)
+		}
+	}
+	if got := percentile(nil, 50); got != 0 {
+		t.Errorf("percentile of nothing = %v, want 0", got)
+	}
+}
+
+func TestMedians(t *testing.T) {
+	a := result{goodput: 1, allocs: 3, resent: 5, cpu: costs{1, 2, 3}, pings: []time.Duration{1}}
+	b := result{goodput: 3, allocs: 5, resent: 7, cpu: costs{3, 4, 5}, pings: []time.Duration{2, 3}}
+	got := medians([][]result{{a, b}})[0]
+	if got.goodput != 2 || got.allocs != 4 || got.resent != 6 || got.cpu != (costs{2, 3, 4}) || len(got.pings) != 3 {
+		t.Errorf("medians = %+v", got)
+	}
+}
+
+func TestBetween(t *testing.T) {
+	begun := time.Now()
+	from := snapshot{at: begun, octets: 1e9, cpu: [3]time.Duration{1, 2, 3}, stats: clientStats{Mallocs: 10, In: 5, Out: 5, Resent: 1}}
+	to := snapshot{
+		at: begun.Add(2 * time.Second), octets: 3e9,
+		cpu:   [3]time.Duration{2*time.Second + 1, 4*time.Second + 2, 6*time.Second + 3},
+		stats: clientStats{Mallocs: 20, In: 10, Out: 20, Resent: 4},
+	}
+	got := between(from, to)
+	if got.goodput != 1e9 || got.cpu != (costs{1, 2, 3}) || got.allocs != 0.5 || got.resent != 3 {
+		t.Errorf("between = %+v", got)
+	}
+}
+
+func TestParseStat(t *testing.T) {
+	for _, tt := range []struct {
+		stat string
+		want time.Duration
+	}{
+		{"42 (sstproxy) S 1 42 42 0 -1 4194560 1532 0 0 0 123 45 0 0 20 0 9 0 76216 1 2", 1680 * time.Millisecond},
+		{"42 (a) b) R 1 42 42 0 -1 4194560 1532 0 0 0 1 2 0 0 20 0 9 0 76216 1 2", 30 * time.Millisecond},
+		{"42 (sstproxy) S 1 42", 0},
+		{"", 0},
+	} {
+		if got := parseStat([]byte(tt.stat)); got != tt.want {
+			t.Errorf("parseStat(%q) = %v, want %v", tt.stat, got, tt.want)
+		}
+	}
+}
+
+func TestParseState(t *testing.T) {
+	line := "time=2026-01-02T03:04:05.678Z level=INFO msg=state connections=7 packets_in=11 packets_out=13 " +
+		"bad_checksum=0 dropped=0 retransmits=17 goroutines=5 heap=123456 mallocs=19"
+	got, ok := parseState(line)
+	if want := (clientStats{Mallocs: 19, In: 11, Out: 13, Resent: 17}); !ok || got != want {
+		t.Errorf("parseState = %+v, %v; want %+v", got, ok, want)
+	}
+	for _, other := range []string{
+		"", "level=INFO msg=connecting packets_in=1",
+		strings.Replace(line, "mallocs=19", "mallocs=99999999999999999999", 1),
+	} {
+		if _, ok := parseState(other); ok {
+			t.Errorf("parseState(%q) took it for a state", other)
+		}
+	}
+}
+
+func TestChoose(t *testing.T) {
+	all := []figure{{name: "a"}, {name: "b"}, {name: "c"}}
+	for _, tt := range []struct{ ask, want string }{{"", "a b c"}, {"c a", "a c"}, {"b", "b"}} {
+		chosen, err := choose(all, strings.Fields(tt.ask))
+		var got []string
+		for _, f := range chosen {
+			got = append(got, f.name)
+		}
+		if err != nil || strings.Join(got, " ") != tt.want {
+			t.Errorf("choose(%q) = %v, %v; want %s", tt.ask, got, err, tt.want)
+		}
+	}
+	if _, err := choose(all, []string{"a", "d"}); err == nil || !strings.Contains(err.Error(), `"d"`) {
+		t.Errorf(`choose("d") = %v, want an error that names it`, err)
+	}
+}
+
+// TestAnswer: the service does what the first octet says, and counts an upload
+// for the side that the second names.
+func TestAnswer(t *testing.T) {
+	for _, tt := range []struct{ send, want string }{
+		{"i\x05", "i"}, {"e\x05hello", "hello"}, {"d\x05", strings.Repeat("\x00", 1000)},
+	} {
+		near, far := net.Pipe()
+		go func() { // ends when near is closed
+			defer far.Close()
+			answer(far)
+		}()
+		go near.Write([]byte(tt.send)) // ends when it is read
+		got := make([]byte, len(tt.want))
+		if _, err := io.ReadFull(near, got); err != nil || string(got) != tt.want {
+			t.Errorf("answer to %q: %q, %v; want %q", tt.send, got, err, tt.want)
+		}
+		near.Close()
+	}
+	near, far := net.Pipe()
+	done := make(chan struct{})
+	go func() { answer(far); close(done) }() // ends when near is closed
+	before := sunk[7].Load()
+	if _, err := near.Write([]byte("u\x07hello")); err != nil {
+		t.Fatal(err)
+	}
+	near.Close()
+	<-done
+	if got := sunk[7].Load() - before; got != 5 {
+		t.Errorf("counted %d octets of an upload of 5", got)
+	}
+}
+
+func TestReport(t *testing.T) {
+	var r report
+	r.compare("both", "k1", "s", 2, 3, ">= 1")
+	r.compareStock("stock", "k2", "s", 4, 4, "")
+	r.absolute("alone", "k3", "ms", 12345.6, "")
+	var b bytes.Buffer
+	r.write(&b)
+	for _, want := range []string{"1.50", ">= 1", "4 (stock)", "12346"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("the table lacks %q:\n%s", want, b.String())
+		}
+	}
+}

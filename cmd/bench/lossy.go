@@ -1,0 +1,116 @@
+package main
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+
+	"sstproxy/tunnel/tunneltest"
+)
+
+// loss is what a session loses beyond the server, where the tunnel can't
+// repair it: each IP packet with the same probability, both ways, in an order
+// that seed determines. The zero value loses nothing.
+type loss struct {
+	rate float64
+	seed uint64
+}
+
+// lossSeeds is how many accounts there are for each rate.
+const lossSeeds = 8
+
+// account is whom a client logs in as to get a loss.
+func (l loss) account() string {
+	if l == (loss{}) {
+		return benchUser
+	}
+	return fmt.Sprintf("%s-%g-%d", benchUser, l.rate, l.seed)
+}
+
+// losses are all those that a session can have.
+func losses() (all []loss) {
+	all = append(all, loss{})
+	for _, rate := range []float64{lossLow, lossHigh} {
+		for seed := range uint64(lossSeeds) {
+			all = append(all, loss{rate, seed})
+		}
+	}
+	return all
+}
+
+func accounts() map[string]string {
+	users := map[string]string{}
+	for _, l := range losses() {
+		users[l.account()] = benchPassword
+	}
+	return users
+}
+
+func lossOf(account string) loss {
+	for _, l := range losses() {
+		if l.account() == account {
+			return l
+		}
+	}
+	return loss{}
+}
+
+// on puts the loss between a session and its network.
+func (l loss) on(n tunneltest.Network) tunneltest.Network {
+	if l.rate == 0 {
+		return n
+	}
+	in := &lossy{network: n, rate: l.rate, rand: rand.New(rand.NewPCG(l.seed, 0))}
+	out := &lossy{network: n, rate: l.rate, rand: rand.New(rand.NewPCG(l.seed, 1))}
+	n.Deliver, n.Fill = in.deliver, out.fill
+	return n
+}
+
+// lossy is one direction of a network that loses packets.
+type lossy struct {
+	network tunneltest.Network
+	rate    float64
+	rand    *rand.Rand
+	kept    [][]byte
+}
+
+func (l *lossy) lose() bool { return l.rand.Float64() < l.rate }
+
+// deliver is a [tunneltest.Network]'s Deliver.
+func (l *lossy) deliver(batch [][]byte) {
+	l.kept = l.kept[:0]
+	for _, packet := range batch {
+		if !l.lose() {
+			l.kept = append(l.kept, packet)
+		}
+	}
+	l.network.Deliver(l.kept)
+}
+
+// fill is a [tunneltest.Network]'s Fill. It must not return 0 while more
+// waits, although all that it took may be lost.
+func (l *lossy) fill(b []byte) int {
+	for {
+		n := l.network.Fill(b)
+		if n == 0 {
+			return 0
+		}
+		if n = l.thin(b[:n]); n > 0 {
+			return n
+		}
+	}
+}
+
+// thin loses some of the frames in b, moves the others together and returns
+// how many octets they are. A frame's length is in the last 12 bits of its
+// first four octets ([MS-SSTP] 2.2.1).
+func (l *lossy) thin(b []byte) (kept int) {
+	for at := 0; at < len(b); {
+		size := int(binary.BigEndian.Uint16(b[at+2:]) & 0x0FFF)
+		if !l.lose() {
+			kept += copy(b[kept:], b[at:at+size])
+		}
+		at += size
+	}
+	return kept
+}

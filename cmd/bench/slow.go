@@ -1,0 +1,146 @@
+package main
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"sstproxy/tunnel/tunneltest"
+)
+
+// slowRate is the bottleneck of the figures that need one, in bits per second.
+// There the processor is not, so their measurements run at the same time, each
+// behind a relay of its own.
+const slowRate = 100_000_000
+
+// trial is one of the cases of such a figure.
+type trial struct {
+	name, key string
+	stall     tunneltest.Stall
+	loss      float64
+	ask       byte
+	goal      string
+}
+
+// path is the trial's path between client and server.
+func (t trial) path() tunneltest.Path {
+	return tunneltest.Path{Delay: 10 * time.Millisecond, Rate: slowRate, Stall: t.stall}
+}
+
+// together runs trials at the same time, rounds times, and returns the results
+// of each side. ways says which sides a trial has.
+func (b *bench) together(trials []trial, rounds int, l load, ways func(trial) []way) ([][][]result, error) {
+	var all []way
+	var of []int // the trial of each way
+	for i, t := range trials {
+		for _, w := range ways(t) {
+			all, of = append(all, w), append(of, i)
+		}
+	}
+	sides, err := b.begin(all...)
+	if err != nil {
+		return nil, err
+	}
+	defer closeSides(sides)
+	results := make([][]result, len(sides))
+	for range rounds {
+		if err := b.round(sides, results, func(i int) load { l.ask = trials[of[i]].ask; return l }); err != nil {
+			return nil, err
+		}
+	}
+	grouped := make([][][]result, len(trials))
+	for i, rs := range results {
+		grouped[of[i]] = append(grouped[of[i]], rs)
+	}
+	return grouped, nil
+}
+
+// round measures all sides at the same time, and appends a result to each
+// one's.
+func (b *bench) round(sides []*side, results [][]result, load func(int) load) error {
+	errs := make([]error, len(sides))
+	var wg sync.WaitGroup
+	for i, s := range sides {
+		l := load(i)
+		wg.Go(func() { // ends with its measurement
+			var r result
+			r, errs[i] = b.run(s, l)
+			results[i] = append(results[i], r)
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// stalls: the outer link stands still now and then. The sides are raw, the
+// program, and its parts with an ordinary clock.
+func (b *bench) stalls() error {
+	long := tunneltest.Stall{Every: 3 * time.Second, For: time.Second}
+	short := tunneltest.Stall{Every: 2 * time.Second, For: 200 * time.Millisecond}
+	trials := []trial{
+		{name: "upload, stalls of 1 s every 3 s", key: "stall_1s", stall: long, ask: askUpload},
+		{name: "upload, stalls of 200 ms every 2 s", key: "stall_200ms", stall: short, ask: askUpload},
+		{name: "download, stalls of 1 s every 3 s", key: "stall_1s_down", stall: long, ask: askDownload},
+		{name: "download, stalls of 200 ms every 2 s", key: "stall_200ms_down", stall: short, ask: askDownload},
+	}
+	progress("stalls")
+	l := load{streams: 1, warm: time.Second, measure: 6 * time.Second} // two or three stalls
+	results, err := b.together(trials, b.rounds(5), l, func(t trial) []way {
+		p := t.path()
+		return []way{{client: "raw", path: p}, {client: "sstproxy", path: p}, {client: "stock", path: p}}
+	})
+	if err != nil {
+		return err
+	}
+	for i, t := range trials {
+		m := medians(results[i])
+		raw, tunnel, stock := m[0].goodput*mbit, m[1].goodput*mbit, m[2].goodput*mbit
+		b.out.compare(t.name, t.key+"_vs_raw", "Mbit/s", raw, tunnel, ">= 0.9")
+		if t.ask == askUpload {
+			b.out.absolute("  segments retransmitted", t.key+"_retransmits", "", m[1].resent, "0")
+			b.out.compare("  without the stall clock", t.key+"_stock_vs_raw", "Mbit/s", raw, stock, "")
+		}
+	}
+	return nil
+}
+
+// The rates of loss beyond the server.
+const (
+	lossLow  = 0.0005
+	lossHigh = 0.005
+)
+
+// loss: packets get lost beyond the server, so that the inner TCP has to cope.
+// The yardstick is the same client with an ordinary clock. Losses are few and
+// each has a long effect, so there are several paths for each trial, and the
+// means of all count instead of the medians.
+func (b *bench) loss() error {
+	trials := []trial{
+		{name: "upload, 0.05 % lost beyond the server", key: "loss_005", loss: lossLow, ask: askUpload, goal: ">= 1"},
+		{name: "upload, 0.5 % lost beyond the server", key: "loss_05", loss: lossHigh, ask: askUpload, goal: ">= 1"},
+		{name: "download, 0.05 % lost beyond the server", key: "loss_005_down", loss: lossLow, ask: askDownload},
+		{name: "download, 0.5 % lost beyond the server", key: "loss_05_down", loss: lossHigh, ask: askDownload},
+	}
+	progress("loss")
+	l := load{streams: 1, warm: time.Second, measure: b.length(12*time.Second, 6*time.Second)}
+	results, err := b.together(trials, b.rounds(4), l, func(t trial) (ways []way) {
+		for seed := range b.times(4, 3) {
+			l := loss{t.loss, uint64(seed)}
+			ways = append(ways, way{"stock", t.path(), l}, way{"sstproxy", t.path(), l})
+		}
+		return ways
+	})
+	if err != nil {
+		return err
+	}
+	for i, t := range trials {
+		var goodputs [2][]float64 // stock, sstproxy
+		for j, rs := range results[i] {
+			for _, r := range rs {
+				goodputs[j%2] = append(goodputs[j%2], r.goodput)
+			}
+		}
+		b.out.compareStock(t.name, t.key+"_vs_stock", "Mbit/s", mean(goodputs[0])*mbit, mean(goodputs[1])*mbit, t.goal)
+	}
+	return nil
+}
