@@ -60,6 +60,7 @@ type figure struct {
 
 func (b *bench) figures() []figure {
 	return []figure{
+		{"connect", b.connect},
 		{"throughput", b.throughput},
 		{"stalls", b.stalls},
 		{"loss", b.loss},

@@ -58,3 +58,6 @@ func percentile(d []time.Duration, p int) float64 {
 	s := slices.Sorted(slices.Values(d))
 	return float64(s[min(len(s)*p/100, len(s)-1)]) / 1e6
 }
+
+// millis is a duration in milliseconds.
+func millis(d time.Duration) float64 { return float64(d) / 1e6 }
