@@ -88,6 +88,16 @@ func TestParseStat(t *testing.T) {
 	}
 }
 
+func TestParseRSS(t *testing.T) {
+	status := "Name:\tsstproxy\nVmHWM:\t   30000 kB\nVmRSS:\t   12345 kB\nRssAnon:\t 1 kB\n"
+	if got := parseRSS([]byte(status)); got != 12345 {
+		t.Errorf("parseRSS = %v, want 12345", got)
+	}
+	if got := parseRSS([]byte("Name:\tzombie\n")); got != 0 {
+		t.Errorf("parseRSS without VmRSS = %v, want 0", got)
+	}
+}
+
 func TestParseState(t *testing.T) {
 	line := "time=2026-01-02T03:04:05.678Z level=INFO msg=state connections=7 packets_in=11 packets_out=13 " +
 		"bad_checksum=0 dropped=0 retransmits=17 goroutines=5 heap=123456 mallocs=19"

@@ -66,6 +66,8 @@ func (b *bench) figures() []figure {
 		{"loss", b.loss},
 		{"loaded", b.loaded},
 		{"longpath", b.longPath},
+		{"scale", b.scale},
+		{"rate", b.rate},
 	}
 }
 

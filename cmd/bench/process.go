@@ -148,3 +148,24 @@ func parseStat(b []byte) time.Duration {
 	system, _ := strconv.ParseInt(fields[12], 10, 64)
 	return time.Duration(user+system) * 10 * time.Millisecond
 }
+
+// rss returns the resident memory of a child in KiB; 0 where /proc is missing.
+func (p *process) rss() float64 {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	return parseRSS(b)
+}
+
+var vmRSS = regexp.MustCompile(`(?m)^VmRSS:\s+([0-9]+) kB$`)
+
+// parseRSS reads VmRSS of /proc/PID/status, in KiB (proc(5)).
+func parseRSS(b []byte) float64 {
+	m := vmRSS.FindSubmatch(b)
+	if m == nil {
+		return 0
+	}
+	kib, _ := strconv.ParseFloat(string(m[1]), 64)
+	return kib
+}

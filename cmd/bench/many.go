@@ -1,0 +1,163 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// workers is how many dial at the same time.
+const workers = 64
+
+// spareFiles is what a process needs beside a socket per connection.
+const spareFiles = 200
+
+// affordable is how many of n connections the limit on open files allows; the
+// program and the load generator have a socket for each.
+func affordable(n, limit int) int {
+	if limit == 0 {
+		return n
+	}
+	return max(min(n, limit-spareFiles), 1)
+}
+
+// scale: idle connections through the proxy.
+func (b *bench) scale() error {
+	n := b.times(10_000, 2_000)
+	if fit := affordable(n, fileLimit()); fit < n {
+		progress("the limit of %d open files allows only %d connections instead of %d", fileLimit(), fit, n)
+		n = fit
+	}
+	progress("%d idle connections", n)
+	s, err := b.start(way{client: "sstproxy"})
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	<-time.After(time.Second)
+	idle := s.client.rss()
+	conns, err := s.hold(n)
+	defer closeConns(conns)
+	if err != nil {
+		return err
+	}
+	<-time.After(time.Second) // what opening them left to do is not idleness
+	watch := b.length(10*time.Second, 2*time.Second)
+	cpu := s.client.cpu()
+	<-time.After(watch)
+	cpu = s.client.cpu() - cpu
+	open := s.client.rss()
+	closeConns(conns)
+	<-time.After(b.length(15*time.Second, 2*time.Second))
+	name := fmt.Sprintf("%d idle connections", n)
+	b.out.absolute("resident memory, no connection", "idle_rss_mib", "MiB", idle/1024, "<= 15")
+	b.out.absolute(name+", resident memory", "rss_per_conn_kib", "KiB each", (open-idle)/float64(n), "<= 25")
+	b.out.absolute("  CPU", "idle_cpu_percent", "%", 100*cpu.Seconds()/watch.Seconds(), "0")
+	b.out.absolute("  resident memory when they are closed", "rss_after_close_mib", "MiB", s.client.rss()/1024, "")
+	return nil
+}
+
+func closeConns(conns []net.Conn) {
+	for _, c := range conns {
+		c.Close()
+	}
+}
+
+// hold opens n connections on which one octet has come back.
+func (s *side) hold(n int) (conns []net.Conn, err error) {
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	var begun atomic.Int64
+	for range workers {
+		wg.Go(func() { // ends when all are open, or one fails
+			for begun.Add(1) <= int64(n) {
+				c, e := s.touch()
+				mu.Lock()
+				if e == nil {
+					conns = append(conns, c)
+				} else {
+					err = e
+					begun.Store(int64(n))
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	return conns, err
+}
+
+// touch opens a connection and waits until one octet has come back.
+func (s *side) touch() (net.Conn, error) {
+	c, err := s.ask(askIdle)
+	if err != nil {
+		return nil, err
+	}
+	var b [1]byte
+	if _, err := io.ReadFull(c, b[:]); err != nil {
+		c.Close()
+		return nil, fmt.Errorf("%s: %w", s.name, err)
+	}
+	return c, nil
+}
+
+// rate: connections per second, each opened, used for one octet and closed.
+func (b *bench) rate() error {
+	progress("connections per second")
+	s, err := b.start(way{client: "sstproxy"})
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	var rates []float64
+	var costs [3][]float64
+	for range b.rounds(5) {
+		from := b.spent(s)
+		n, took, err := s.churn(2 * time.Second)
+		if err != nil {
+			return err
+		}
+		rates = append(rates, float64(n)/took.Seconds())
+		for i, d := range b.spent(s) {
+			costs[i] = append(costs[i], float64((d-from[i]).Microseconds())/float64(n))
+		}
+		progress("  %6.0f per second", rates[len(rates)-1])
+	}
+	b.out.absolute("connections through SOCKS5, 64 at a time", "conns_per_second", "per second", median(rates), ">= 5000")
+	b.out.absolute("  CPU of the client", "conn_cpu_us", "us each", median(costs[0]), "")
+	b.out.absolute("  CPU of the server", "conn_cpu_server_us", "us each", median(costs[1]), "")
+	b.out.absolute("  CPU of the load generator", "conn_cpu_load_us", "us each", median(costs[2]), "")
+	return nil
+}
+
+// churn opens and closes connections for d and says how many, and how long
+// that took.
+func (s *side) churn(d time.Duration) (n int64, took time.Duration, err error) {
+	var wg sync.WaitGroup
+	var done atomic.Int64
+	errs := make(chan error, workers)
+	begun := time.Now()
+	for range workers {
+		wg.Go(func() { // ends after d, or when one fails
+			for time.Since(begun) < d {
+				c, err := s.touch()
+				if err != nil {
+					errs <- err
+					return
+				}
+				c.Close()
+				done.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	took = time.Since(begun)
+	select {
+	case err = <-errs:
+	default:
+	}
+	return done.Load(), took, err
+}
