@@ -2,7 +2,7 @@
 GO       ?= go
 FUZZTIME ?= 10s
 BENCH    ?=
-FIGURES  ?= throughput stalls loaded
+FIGURES  ?=
 INTEROP  ?= ^TestInterop
 CROSS    ?= linux/amd64 linux/arm64 darwin/arm64 windows/amd64 freebsd/amd64
 
@@ -36,7 +36,8 @@ fuzz:
 		done; \
 	done
 
-# The program beside one plain TLS connection, in the same run; BENCH=quick takes a minute.
+# The program beside one plain TLS connection, in the same run: all figures, or
+# FIGURES="connect scale"; BENCH=quick takes a minute.
 bench: build
 	BENCH=$(BENCH) $(GO) run ./cmd/bench bin/sstproxy $(FIGURES)
 
