@@ -10,7 +10,7 @@ CROSS    ?= linux/amd64 linux/arm64 darwin/arm64 windows/amd64 freebsd/amd64
 
 # One static program, bin/sstproxy.
 build:
-	CGO_ENABLED=0 $(GO) build -trimpath -o bin/sstproxy ./cmd/sstproxy
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags="-s -w" -o bin/sstproxy ./cmd/sstproxy
 
 # Every test that needs nothing but Go.
 test:
