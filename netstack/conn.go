@@ -202,6 +202,26 @@ func (c *tcpConn) Read(b []byte) (int, error) {
 	return n, opError("read", c.network, c.local, c.remote, err)
 }
 
+// WaitRead blocks until there is something to read, an end or an error, which
+// the next Read returns. Whoever has many idle connections needs no buffer for
+// each of them so. Deadlines apply as to Read.
+func (c *tcpConn) WaitRead() error {
+	c.readMu.Lock()
+	defer c.readMu.Unlock()
+	for {
+		err := c.check(&c.readDeadline)
+		if err == nil && c.ep.Readiness(waiter.ReadableEvents|waiter.EventHUp|waiter.EventErr) != 0 {
+			return nil
+		}
+		if err == nil {
+			err = c.wait(c.readable, &c.readDeadline)
+		}
+		if err != nil {
+			return opError("read", c.network, c.local, c.remote, err)
+		}
+	}
+}
+
 func (c *tcpConn) read(b []byte) (int, error) {
 	if err := c.check(&c.readDeadline); err != nil || len(b) == 0 {
 		return 0, err

@@ -385,3 +385,44 @@ func TestManyConnections(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// TestWaitRead: it waits for data, an end, a reset, a deadline and Close, and
+// takes nothing away from the next Read.
+func TestWaitRead(t *testing.T) {
+	t.Parallel()
+	w := newWires(t)
+	next := make(chan func(net.Conn))
+	c := w.dial(t, "tcp", w.serve(t, "tcp", ":0", func(far net.Conn) {
+		for do := range next {
+			do(far)
+		}
+	})).(*tcpConn)
+	defer close(next)
+
+	c.SetReadDeadline(time.Now().Add(time.Millisecond))
+	if err := c.WaitRead(); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("nothing there: %v, want the deadline", err)
+	}
+	c.SetReadDeadline(time.Time{})
+	go func() { next <- func(far net.Conn) { far.Write([]byte("data")) } }()
+	b := make([]byte, 10)
+	for range 2 { // waiting twice takes nothing
+		if err := c.WaitRead(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, err := c.Read(b); err != nil || string(b[:n]) != "data" {
+		t.Errorf("read %q, %v", b[:n], err)
+	}
+	go func() { next <- func(far net.Conn) { far.(*tcpConn).CloseWrite() } }()
+	if err := c.WaitRead(); err != nil {
+		t.Errorf("end: %v, want nil", err)
+	}
+	if _, err := c.Read(b); err != io.EOF {
+		t.Errorf("read: %v, want EOF", err)
+	}
+	c.Close()
+	if err := c.WaitRead(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("closed: %v, want ErrClosed", err)
+	}
+}

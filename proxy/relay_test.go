@@ -255,6 +255,45 @@ func TestConnFeedWithoutDeadline(t *testing.T) {
 	f.done(true)
 }
 
+// waitScript is a script that can be waited for.
+type waitScript struct {
+	script
+	waited int
+	err    error
+}
+
+func (s *waitScript) WaitRead() error { s.waited++; return s.err }
+
+// TestWaitFeed: a buffer is taken after the wait and given back at once.
+func TestWaitFeed(t *testing.T) {
+	src := &waitScript{script: script{lengths: []int{10, 1 << 20}}}
+	f, ok := newFeed(New(failing(io.EOF)), struct {
+		waitReader
+		io.WriteCloser
+	}{src, nil}).(*waitFeed)
+	if !ok {
+		t.Fatal("newFeed does not see WaitRead")
+	}
+	for i, want := range []int{10, 256 << 10} {
+		b, err := f.next()
+		if err != nil || len(b) != want || src.waited != i+1 {
+			t.Errorf("read %d: %d octets, %v, after %d waits, want %d", i, len(b), err, src.waited, want)
+		}
+		if f.done(false); f.buf != nil {
+			t.Errorf("read %d: the buffer is kept", i)
+		}
+	}
+	if _, err := f.next(); err != io.EOF {
+		t.Errorf("got %v, want EOF", err)
+	}
+	f.done(true)
+	src.err = net.ErrClosed
+	if _, err := f.next(); !errors.Is(err, net.ErrClosed) || f.buf != nil {
+		t.Errorf("got %v, buffer %t, want ErrClosed and none", err, f.buf != nil)
+	}
+	f.done(true)
+}
+
 // TestRawFeedHoldsNothing: while it waits, a feed on a socket has no buffer.
 func TestRawFeedHoldsNothing(t *testing.T) {
 	addr := listen(t, func(c *net.TCPConn) { io.Copy(io.Discard, c) })
