@@ -120,9 +120,10 @@ func (t *stallTimer) fire() {
 	case c.since.IsZero():
 		t.real.Reset(left)
 	default:
-		// Frozen. If nobody thaws it, time goes on by itself some day.
+		// Frozen. If nobody thaws it, time goes on by itself some day, or
+		// does so already.
 		c.parked[t] = struct{}{}
-		t.real.Reset(maxFrozen - time.Since(c.since) + left)
+		t.real.Reset(max(maxFrozen-time.Since(c.since), 0) + left)
 	}
 	c.mu.Unlock()
 }

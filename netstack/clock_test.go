@@ -84,6 +84,21 @@ func TestClockFreezeEnds(t *testing.T) {
 	})
 }
 
+// TestClockBeyondTheCap: a timer that looks at the clock after the freeze has
+// lasted for longer than it may waits for the rest of its time, once.
+func TestClockBeyondTheCap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newStallClock()
+		start := time.Now()
+		fired := make(chan time.Duration, 1)
+		c.AfterFunc(3*maxFrozen, func() { fired <- time.Since(start) })
+		c.freeze()
+		if got := <-fired; got != 4*maxFrozen {
+			t.Errorf("fired after %v, want %v", got, 4*maxFrozen)
+		}
+	})
+}
+
 // TestClockResetByItself: a timer may set itself anew when it fires.
 func TestClockResetByItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
