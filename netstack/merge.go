@@ -185,7 +185,8 @@ func (r *run) take(s *segment) bool {
 }
 
 // sameHeaders compares type of service and time to live, acknowledgement,
-// window and options. Flow, fragmentation and flags were compared before.
+// reserved bits, window and options. Flow, fragmentation and flags were
+// compared before.
 func sameHeaders(a, b *segment) bool {
 	x, y := a.packet, b.packet
 	if a.hdrLen != b.hdrLen || a.v6 != b.v6 {
@@ -199,7 +200,7 @@ func sameHeaders(a, b *segment) bool {
 		return false
 	}
 	x, y = x[a.ipLen:a.hdrLen], y[a.ipLen:a.hdrLen]
-	return bytes.Equal(x[8:12], y[8:12]) && bytes.Equal(x[14:16], y[14:16]) && bytes.Equal(x[20:], y[20:])
+	return bytes.Equal(x[8:13], y[8:13]) && bytes.Equal(x[14:16], y[14:16]) && bytes.Equal(x[20:], y[20:])
 }
 
 // flush hands on what is open, in the order of the first segments.

@@ -38,6 +38,7 @@ type seg struct {
 	ttl   uint8
 	opts  string // octets of TCP options, a multiple of four
 	id    uint16
+	rsv   byte // the reserved bits
 	bad   bool // checksum
 }
 
@@ -49,6 +50,7 @@ func (s seg) packet() []byte {
 		SrcPort: 80, DstPort: 1000 + s.port, SeqNum: s.seq, AckNum: s.ack, DataOffset: uint8(tcpLen),
 		Flags: s.flags | header.TCPFlagAck, WindowSize: 100 + s.wnd,
 	})
+	tcp[header.TCPDataOffset] |= s.rsv
 	copy(tcp[header.TCPMinimumSize:], s.opts)
 	copy(tcp[tcpLen:], s.data)
 	var ip []byte
@@ -94,6 +96,7 @@ func TestMerge(t *testing.T) {
 		{"ACK changes", []seg{{data: "ab"}, {seq: 2, data: "cd", ack: 1}}, []string{"ab", "cd"}},
 		{"window changes", []seg{{data: "ab"}, {seq: 2, data: "cd", wnd: 1}}, []string{"ab", "cd"}},
 		{"TTL changes", []seg{{data: "ab"}, {seq: 2, data: "cd", ttl: 1}}, []string{"ab", "cd"}},
+		{"reserved bits change", []seg{{data: "ab"}, {seq: 2, data: "cd", rsv: 1}}, []string{"ab", "cd"}},
 		{"options differ", []seg{{data: "ab", opts: "\x01\x01\x01\x01"}, {seq: 2, data: "cd", opts: "\x01\x01\x01\x00"}}, []string{"ab", "cd"}},
 		{"same options", []seg{{data: "ab", opts: "\x01\x01\x01\x01"}, {seq: 2, data: "cd", opts: "\x01\x01\x01\x01"}}, []string{"abcd"}},
 		{"PSH is kept", []seg{{data: "ab", flags: header.TCPFlagPsh}, {seq: 2, data: "cd"}}, []string{"abcd"}},
