@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
@@ -11,16 +12,20 @@ import (
 // that 64 uploads delay each other by no more than a few milliseconds.
 const quantum = 8 << 10
 
-// flowKey tells the flows apart.
+// maxSpare is how many flows are kept for reuse; a burst of more is rare.
+const maxSpare = 64
+
+// flowKey tells the flows apart. What has no ports is one flow per protocol: the
+// replies to a flood of echo requests, for example.
 type flowKey struct {
 	proto tcpip.TransportProtocolNumber
 	hash  uint32 // of a TCP connection, given by the stack
-	ports uint32 // of everything else
+	ports uint32 // of all other TCP and UDP
 }
 
 func keyOf(pkt *stack.PacketBuffer) flowKey {
 	k := flowKey{proto: pkt.TransportProtocolNumber, hash: pkt.Hash}
-	if k.hash == 0 {
+	if k.hash == 0 && (k.proto == header.TCPProtocolNumber || k.proto == header.UDPProtocolNumber) {
 		if h := pkt.TransportHeader().Slice(); len(h) >= 4 {
 			k.ports = binary.BigEndian.Uint32(h)
 		}
@@ -33,6 +38,7 @@ type flow struct {
 	key    flowKey
 	pkts   []*stack.PacketBuffer // pkts[head:] wait
 	head   int
+	cost   int    // of pkts[head:]
 	credit int    // octets it may still send before its turn is over
 	cut    cutter // its first packet, when it has begun to be sent
 	next   *flow  // on the list it is on
@@ -45,12 +51,14 @@ func (f *flow) push(pkt *stack.PacketBuffer) {
 		f.pkts, f.head = f.pkts[:n], 0
 	}
 	f.pkts = append(f.pkts, pkt)
+	f.cost += costOf(pkt)
 }
 
 func (f *flow) pop() *stack.PacketBuffer {
 	pkt := f.pkts[f.head]
 	f.pkts[f.head] = nil
 	f.head++
+	f.cost -= costOf(pkt)
 	if f.head == len(f.pkts) {
 		f.pkts, f.head = f.pkts[:0], 0
 	}
@@ -88,6 +96,8 @@ type schedule struct {
 	flows          map[flowKey]*flow
 	fresh, waiting flowList
 	spare          *flow // flows for reuse
+	spares         int   // how many
+	longest        *flow // of those with datagrams; see longer
 }
 
 // flowList is a queue of flows.
@@ -125,6 +135,7 @@ func (s *schedule) of(pkt *stack.PacketBuffer) *flow {
 		f = &flow{}
 	} else {
 		s.spare = f.next
+		s.spares--
 	}
 	f.key, f.credit = k, quantum
 	s.flows[k] = f
@@ -158,10 +169,27 @@ func (s *schedule) pick() *flow {
 	}
 }
 
+// longer returns the longest flow of datagrams after f, one of them, has
+// changed. It knows the others from when it was asked about them: to look at
+// each would be dear, and one that has become shorter since is not worse off
+// than the others.
+func (s *schedule) longer(f *flow) *flow {
+	if s.longest == nil || s.longest.cost < f.cost {
+		s.longest = f
+	}
+	return s.longest
+}
+
 // forget keeps a flow that ran empty for reuse.
 func (s *schedule) forget(f *flow) {
 	delete(s.flows, f.key)
-	f.next, s.spare = s.spare, f
+	if s.longest == f {
+		s.longest = nil
+	}
+	if s.spares < maxSpare {
+		f.next, s.spare = s.spare, f
+		s.spares++
+	}
 }
 
 // drain empties all flows and returns what waited.

@@ -1,6 +1,7 @@
 package netstack
 
 import (
+	"encoding/binary"
 	"testing"
 
 	"gvisor.dev/gvisor/pkg/buffer"
@@ -111,5 +112,100 @@ func TestPurgeForgetsAll(t *testing.T) {
 	q.purge()
 	if got := tags(q, 64<<10); got != "" || q.streams != 0 || len(q.flows.flows) != 0 {
 		t.Errorf("%q and %d octets are left", got, q.streams)
+	}
+}
+
+// datagram is a UDP packet from a port.
+func datagram(port uint16, n int) *stack.PacketBuffer {
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{
+		ReserveHeaderBytes: header.UDPMinimumSize, Payload: buffer.MakeWithData(make([]byte, n)),
+	})
+	binary.BigEndian.PutUint16(pkt.TransportHeader().Push(header.UDPMinimumSize), port)
+	pkt.TransportProtocolNumber = header.UDPProtocolNumber
+	return pkt
+}
+
+// TestDatagramsOfOneFlow: a flow that has too many waiting loses its own, not
+// those of others.
+func TestDatagramsOfOneFlow(t *testing.T) {
+	q := newEgress()
+	for range 1000 {
+		pushAll(t, q, datagram(1, 1400))
+	}
+	pushAll(t, q, datagram(2, 1400))
+	if q.flows.of(datagram(2, 1400)).empty() {
+		t.Error("the only packet of the second flow was dropped")
+	}
+}
+
+// TestDatagramsAreBounded: also when large ones take the place of small ones.
+func TestDatagramsAreBounded(t *testing.T) {
+	q := newEgress()
+	for _, size := range []int{20, 1400} {
+		for range 2000 {
+			pushAll(t, q, datagram(1, size))
+		}
+	}
+	if q.datagrams > datagramLimit {
+		t.Errorf("%d octets wait, the limit is %d", q.datagrams, datagramLimit)
+	}
+}
+
+// TestEchoRepliesAreOneFlow: a server that floods us with echo requests must
+// not get a fresh flow for each reply.
+func TestEchoRepliesAreOneFlow(t *testing.T) {
+	var keys []flowKey
+	for i := range uint16(2) {
+		pkt := datagram(0, 10)
+		pkt.TransportProtocolNumber = header.ICMPv4ProtocolNumber
+		header.ICMPv4(pkt.TransportHeader().Slice()).SetChecksum(i)
+		keys = append(keys, keyOf(pkt))
+	}
+	if keys[0] != keys[1] {
+		t.Errorf("flows %v and %v, want one", keys[0], keys[1])
+	}
+}
+
+// TestSpareFlowsAreBounded: a burst of many flows is not paid for ever.
+func TestSpareFlowsAreBounded(t *testing.T) {
+	q := newEgress()
+	for i := range uint32(10 * maxSpare) {
+		pushAll(t, q, streamPacket(i+1, 'a', 10))
+	}
+	tags(q, 1<<20)
+	spare := 0
+	for f := q.flows.spare; f != nil; f = f.next {
+		spare++
+	}
+	if spare != maxSpare || q.flows.spares != spare {
+		t.Errorf("%d flows to spare, counted as %d, want %d", spare, q.flows.spares, maxSpare)
+	}
+}
+
+// TestReferences: each way out of the queue gives its reference back, once.
+func TestReferences(t *testing.T) {
+	for name, empty := range map[string]func(*egress){
+		"fill":  func(q *egress) { tags(q, 1<<20) },
+		"small": func(q *egress) { q.fill(make([]byte, 10), 1, nil) },
+		"purge": func(q *egress) { tags(q, 1100); q.purge() },
+		"close": func(q *egress) { tags(q, 1100); q.close() },
+	} {
+		q := newEgress()
+		pkts := []*stack.PacketBuffer{streamPacket(1, 'a', 1000), streamPacket(1, 'b', 1000), datagram(7, 500)}
+		for range 300 {
+			pkts = append(pkts, datagram(8, 1400)) // some are dropped
+		}
+		for _, pkt := range pkts {
+			if err := q.push(pkt); err != nil {
+				t.Fatal(err)
+			}
+		}
+		empty(q)
+		for i, pkt := range pkts {
+			if n := pkt.ReadRefs(); n != 1 {
+				t.Errorf("%s: packet %d has %d references, want the test's own", name, i, n)
+			}
+			pkt.DecRef()
+		}
 	}
 }

@@ -60,8 +60,9 @@ const (
 // Memory is bounded: check and push are under one lock, so the queue holds at
 // most the three limits and one packet beyond each.
 //
-// Datagrams are dropped, the oldest of a flow first, when there are too many:
-// late ones are worth less than new ones.
+// Datagrams are dropped when there are too many: of the flow that has most of
+// them, as FQ-CoDel does (RFC 8290 4.1.3), and its oldest first, because late
+// ones are worth less than new ones.
 type egress struct {
 	ready chan struct{} // capacity 1
 	limit int           // of streams
@@ -130,20 +131,27 @@ func (q *egress) pushDatagram(pkt *stack.PacketBuffer) tcpip.Error {
 	q.datagrams += costOf(pkt)
 	f := q.flows.of(pkt)
 	f.push(pkt.IncRef())
-	var oldest *stack.PacketBuffer
-	if q.datagrams > datagramLimit {
-		oldest = f.pop()
-		q.datagrams -= costOf(oldest)
-		q.dropped.Add(1)
-	}
+	dropped := q.shorten(f)
 	q.signal()
 	q.mu.Unlock()
-	if oldest != nil {
-		// Not under the lock: the last reference of a UDP packet wakes the
-		// socket that waits for send buffer space.
-		oldest.DecRef()
-	}
+	// Not under the lock: the last reference of a UDP packet wakes the socket
+	// that waits for send buffer space.
+	release(dropped)
 	return nil
+}
+
+// shorten removes datagrams until those that wait keep to the limit. f is the
+// flow that was just pushed to.
+func (q *egress) shorten(f *flow) (dropped []*stack.PacketBuffer) {
+	longest := q.flows.longer(f)
+	for q.datagrams > datagramLimit {
+		oldest := longest.pop()
+		q.datagrams -= costOf(oldest)
+		dropped = append(dropped, oldest)
+		longest = q.flows.longer(f)
+	}
+	q.dropped.Add(uint64(len(dropped)))
+	return dropped
 }
 
 func costOf(pkt *stack.PacketBuffer) int { return pkt.Size() + packetOverhead }
