@@ -1,6 +1,8 @@
 package netstack
 
 import (
+	"encoding/binary"
+
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
@@ -72,32 +74,41 @@ func classify(b []byte) (proto tcpip.NetworkProtocolNumber, transport tcpip.Tran
 		if len(b) < header.IPv6MinimumSize {
 			return 0, 0, false
 		}
-		return header.IPv6ProtocolNumber, transport6(b), true
+		transport, ok = transport6(b)
+		return header.IPv6ProtocolNumber, transport, ok
 	}
 	return 0, 0, false
 }
 
 // transport6 finds the transport protocol behind the extension headers
-// (RFC 8200 4), at most eight of them.
-func transport6(b []byte) tcpip.TransportProtocolNumber {
+// (RFC 8200 4), at most eight of them. A packet that hides it is dropped, the
+// stack might find TCP or UDP there after all: "When a host fragments an IPv6
+// datagram, it MUST include the entire IPv6 Header Chain in the First Fragment."
+// RFC 7112 5
+func transport6(b []byte) (transport tcpip.TransportProtocolNumber, ok bool) {
 	next, rest := b[6], b[header.IPv6MinimumSize:]
 	for range 8 {
 		switch header.IPv6ExtensionHeaderIdentifier(next) {
 		case header.IPv6HopByHopOptionsExtHdrIdentifier, header.IPv6RoutingExtHdrIdentifier, header.IPv6DestinationOptionsExtHdrIdentifier:
 			if len(rest) < 8 || len(rest) < 8+8*int(rest[1]) {
-				return 0
+				return 0, false
 			}
 			next, rest = rest[0], rest[8+8*int(rest[1]):]
 		case header.IPv6FragmentExtHdrIdentifier:
 			if len(rest) < 8 {
-				return 0
+				return 0, false
+			}
+			if binary.BigEndian.Uint16(rest[2:])>>3 != 0 {
+				return tcpip.TransportProtocolNumber(rest[0]), true // what follows is no header
 			}
 			next, rest = rest[0], rest[8:]
+		case header.IPv6ExperimentExtHdrIdentifier:
+			return 0, false
 		default:
-			return tcpip.TransportProtocolNumber(next)
+			return tcpip.TransportProtocolNumber(next), true
 		}
 	}
-	return 0
+	return 0, false
 }
 
 func (s *Stack) deliverSlow(p slowPacket) {

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
 
@@ -129,6 +130,35 @@ func TestBadChecksum(t *testing.T) {
 	}
 	if got := w.b.Stats().BadChecksum; got != 3 {
 		t.Errorf("%d checksum errors counted, want 3", got)
+	}
+}
+
+// TestNothingHidesFromClassify: no packet may reach TCP or UDP by the slow path,
+// where the stack could take its checksum for verified.
+func TestNothingHidesFromClassify(t *testing.T) {
+	const hop, route, fragment, dest, experiment, tcp = 0, 43, 44, 60, 253, uint8(header.TCPProtocolNumber)
+	for _, tt := range []struct {
+		name  string
+		chain []uint8 // of next header fields; 8 octets for each but the last
+		cut   int     // octets that are missing
+		want  tcpip.TransportProtocolNumber
+	}{
+		{"plain", []uint8{tcp}, 0, header.TCPProtocolNumber},
+		{"some", []uint8{hop, dest, route, fragment, tcp}, 0, header.TCPProtocolNumber},
+		{"too many", []uint8{hop, dest, dest, dest, dest, dest, dest, dest, dest, tcp}, 0, 0},
+		{"experiment", []uint8{experiment, tcp}, 0, 0},
+		{"cut off", []uint8{fragment, dest, tcp}, 25, 0},
+	} {
+		packet := make([]byte, header.IPv6MinimumSize)
+		packet[0], packet[6] = 0x60, tt.chain[0]
+		for _, next := range tt.chain[1:] {
+			packet = append(packet, next, 0, 0, 0, 0, 0, 0, 0)
+		}
+		packet = append(packet, make([]byte, 20)...)
+		_, got, ok := classify(packet[:len(packet)-tt.cut])
+		if got != tt.want || ok != (tt.want != 0) {
+			t.Errorf("%s: protocol %d, %v, want %d", tt.name, got, ok, tt.want)
+		}
 	}
 }
 

@@ -88,8 +88,9 @@ func (l *link) Attach(d stack.NetworkDispatcher) {
 func (l *link) IsAttached() bool { return l.dispatcher.Load() != nil }
 
 // injectVerified injects a packet whose checksums have been verified. The slow
-// path may inject at the same time, which does no harm: what it has is ICMP,
-// which the stack always verifies, behind IPv4 headers that classify has.
+// path may inject at the same time, which does no harm: what it has is
+// neither TCP nor UDP (see transport6), and of the rest, ICMP, the stack always
+// verifies the checksum, as classify has that of the IPv4 header.
 func (l *link) injectVerified(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) {
 	l.verified.Store(true)
 	l.inject(proto, pkt)
