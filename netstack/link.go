@@ -19,7 +19,6 @@ import (
 // whether that was done.
 type link struct {
 	out        *egress
-	mtu        atomic.Uint32
 	received   atomic.Uint64 // packets given to Deliver
 	verified   atomic.Bool   // the packet being injected needs no check
 	dispatcher atomic.Pointer[stack.NetworkDispatcher]
@@ -70,10 +69,10 @@ func (l *link) send(packet []byte) {
 }
 
 // MTU is the largest IP packet the link carries.
-func (l *link) MTU() uint32 { return l.mtu.Load() }
+func (l *link) MTU() uint32 { return l.out.mtu.Load() }
 
 // SetMTU changes it.
-func (l *link) SetMTU(mtu uint32) { l.mtu.Store(mtu) }
+func (l *link) SetMTU(mtu uint32) { l.out.mtu.Store(mtu) }
 
 // Attach keeps the stack's side; nil when the interface is removed.
 func (l *link) Attach(d stack.NetworkDispatcher) {

@@ -66,6 +66,7 @@ const (
 type egress struct {
 	ready chan struct{} // capacity 1
 	limit int           // of streams
+	mtu   atomic.Uint32
 
 	mu        sync.Mutex
 	room      sync.Cond // one signal per freed place; who got in passes it on
@@ -85,6 +86,7 @@ type egress struct {
 func newEgress() *egress {
 	q := &egress{ready: make(chan struct{}, 1), limit: streamLimit, down: true, overdue: true}
 	q.room.L = &q.mu
+	q.mtu.Store(defaultMTU)
 	q.flows.init()
 	return q
 }
@@ -211,7 +213,7 @@ func (q *egress) pick() *flow {
 	} else {
 		q.datagrams -= costOf(pkt)
 	}
-	f.cut.begin(pkt)
+	f.cut.begin(pkt, int(q.mtu.Load()))
 	return f
 }
 

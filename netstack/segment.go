@@ -27,8 +27,9 @@ type cutter struct {
 	head   [header.IPv6MinimumSize + header.TCPHeaderMaximumSize]byte
 }
 
-// begin takes over a reference to pkt.
-func (c *cutter) begin(pkt *stack.PacketBuffer) {
+// begin takes over a reference to pkt. mtu bounds what is cut from it: the MSS of
+// a connection does not follow the link's MTU.
+func (c *cutter) begin(pkt *stack.PacketBuffer, mtu int) {
 	views, off := pkt.AsViewList()
 	c.pkt, c.view, c.off, c.left = pkt, views.Front(), off, pkt.Size()
 	gso := &pkt.GSOOptions
@@ -36,8 +37,8 @@ func (c *cutter) begin(pkt *stack.PacketBuffer) {
 	if !c.tcp {
 		return
 	}
-	c.mss, c.sent = max(int(gso.MSS), 1), 0
 	c.hdrLen = c.left - pkt.Data().Size()
+	c.mss, c.sent = max(min(int(gso.MSS), mtu-c.hdrLen), 1), 0
 	c.ipLen = int(gso.L3HdrLen)
 	c.copy(c.head[:c.hdrLen])
 }

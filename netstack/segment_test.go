@@ -3,6 +3,8 @@ package netstack
 import (
 	"bytes"
 	"encoding/binary"
+	"io"
+	"sync/atomic"
 	"testing"
 
 	"gvisor.dev/gvisor/pkg/buffer"
@@ -34,7 +36,7 @@ func gsoPacket(s seg, mss int) *stack.PacketBuffer {
 // cut returns the packets that a cutter makes of pkt.
 func cut(pkt *stack.PacketBuffer) (packets [][]byte) {
 	var c cutter
-	c.begin(pkt)
+	c.begin(pkt, defaultMTU)
 	for last := false; !last; {
 		b := make([]byte, c.size())
 		last = c.next(b)
@@ -161,12 +163,41 @@ func TestCutAllocations(t *testing.T) {
 	var c cutter
 	b := make([]byte, 1500)
 	if n := testing.AllocsPerRun(100, func() {
-		c.begin(pkt.IncRef())
+		c.begin(pkt.IncRef(), defaultMTU)
 		for last := false; !last; {
 			last = c.next(b[:c.size()])
 		}
 		c.end()
 	}); n > 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// TestSmallerMTU: a connection that began with a larger MTU keeps to the new one.
+func TestSmallerMTU(t *testing.T) {
+	t.Parallel()
+	for _, network := range []string{"tcp4", "tcp6"} {
+		w := newWires(t)
+		host := map[string]string{"tcp4": ":0", "tcp6": "[" + addrB6.String() + "]:0"}[network]
+		c := w.dial(t, network, w.serve(t, network, host, echo))
+		l := linkA()
+		l.MTU = 1280
+		setLink(t, w.a, l)
+		var longest atomic.Int64
+		w.out.setFilter(func(packet []byte) bool {
+			longest.Store(max(longest.Load(), int64(len(packet))))
+			return true
+		})
+		data := random(100_000)
+		go func() {
+			c.Write(data)
+			c.(*tcpConn).CloseWrite()
+		}()
+		if got, err := io.ReadAll(c); err != nil || !bytes.Equal(got, data) {
+			t.Errorf("%s: got %d octets, %v", network, len(got), err)
+		}
+		if n := longest.Load(); n > 1280 {
+			t.Errorf("%s: packet of %d octets, the MTU is 1280", network, n)
+		}
 	}
 }

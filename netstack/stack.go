@@ -93,7 +93,6 @@ func New(cfg Config) (*Stack, error) {
 		linkChanged: make(chan struct{}, 1),
 		done:        make(chan struct{}),
 	}
-	s.link.SetMTU(defaultMTU)
 	begin, most, queue := cfg.Memory.limits()
 	s.link.out.limit = queue
 	s.growth.begin = int64(begin)
