@@ -1,7 +1,6 @@
 package tunnel
 
 import (
-	"encoding/binary"
 	"net"
 	"sync"
 	"syscall"
@@ -19,6 +18,7 @@ type batchConn struct {
 
 	in         []byte // read and not yet given out: in[start:end]
 	start, end int
+	hasty      bool // Read does not wait; set by whoever reads
 
 	watch *stallWatch
 
@@ -49,9 +49,22 @@ func keepShort(c net.Conn) {
 	}
 }
 
+// errNothingRead is what Read returns instead of waiting. TLS goes on after it, as
+// it does after a deadline.
+var errNothingRead error = nothingRead{}
+
+type nothingRead struct{}
+
+func (nothingRead) Error() string   { return "nothing read" }
+func (nothingRead) Timeout() bool   { return true }
+func (nothingRead) Temporary() bool { return true }
+
 // Read gives out what is buffered, or reads all that has arrived.
 func (c *batchConn) Read(b []byte) (int, error) {
 	if c.start == c.end {
+		if c.hasty {
+			return 0, errNothingRead
+		}
 		n, err := c.Conn.Read(c.in)
 		c.start, c.end = 0, n
 		if n == 0 {
@@ -61,14 +74,6 @@ func (c *batchConn) Read(b []byte) (int, error) {
 	n := copy(b, c.in[c.start:c.end])
 	c.start += n
 	return n, nil
-}
-
-// recordBuffered tells whether a whole TLS record is buffered, so that a Read
-// from TLS returns without waiting.
-func (c *batchConn) recordBuffered() bool {
-	const header = 5 // type, version, length (RFC 8446 5.1)
-	b := c.in[c.start:c.end]
-	return len(b) >= header && len(b) >= header+int(binary.BigEndian.Uint16(b[3:]))
 }
 
 // Write sends b, or keeps it until flush.

@@ -57,16 +57,10 @@ func TestBatchConnRead(t *testing.T) {
 	below.in.Write(bytes.Repeat(record, 3))
 	below.in.Write(record[:6])
 	c := newBatchConn(below)
-	if c.recordBuffered() {
-		t.Error("a record is buffered before the first read")
-	}
 	b := make([]byte, len(record))
-	for i := range 3 {
+	for range 3 {
 		if n, err := io.ReadFull(c, b); err != nil || !bytes.Equal(b, record) {
 			t.Fatalf("read %d octets %x, %v, want %x", n, b[:n], err, record)
-		}
-		if want := i < 2; c.recordBuffered() != want {
-			t.Errorf("after record %d: buffered %v, want %v", i, !want, want)
 		}
 	}
 	if below.reads != 1 {
@@ -75,6 +69,11 @@ func TestBatchConnRead(t *testing.T) {
 	if n, err := c.Read(b); n != 6 || err != nil {
 		t.Errorf("read %d octets, %v, want the 6 of a part of a record", n, err)
 	}
+	c.hasty = true
+	if _, err := c.Read(b); err != errNothingRead {
+		t.Errorf("hasty read: %v, want one that does not wait", err)
+	}
+	c.hasty = false
 	if _, err := c.Read(b); err != io.EOF {
 		t.Errorf("read: %v, want EOF", err)
 	}

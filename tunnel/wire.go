@@ -3,6 +3,7 @@ package tunnel
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -46,15 +47,20 @@ func (s *Session) read(rest []byte) {
 }
 
 // fill reads from TLS until nothing more is there without waiting, so that one
-// batch holds all that one read from TCP brought.
+// batch holds all that one read from TCP brought, and is not kept back by a part
+// of a record, or by one that brings no data.
 func (s *Session) fill(b []byte) (n int, err error) {
-	for {
-		got, err := s.conn.Read(b[n:])
+	defer func() { s.raw.hasty = false }()
+	for err == nil && (n == 0 || len(b)-n >= maxRecord) {
+		var got int
+		got, err = s.conn.Read(b[n:])
 		n += got
-		if err != nil || len(b)-n < maxRecord || !s.raw.recordBuffered() {
-			return n, err
-		}
+		s.raw.hasty = n > 0
 	}
+	if errors.Is(err, errNothingRead) {
+		err = nil
+	}
+	return n, err
 }
 
 // maxRecord is the largest plaintext of a TLS record (RFC 8446 5.1).
