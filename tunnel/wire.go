@@ -121,7 +121,7 @@ func (s *Session) write() {
 		b := s.out.take(buf)
 		var ready <-chan struct{}
 		if from := s.packets.Load(); from != nil && open && s.open.Load() && !stopped {
-			b = b[:len(b)+from.Fill(b[len(b):min(len(b)+writeBatch, cap(b))])]
+			b = b[:len(b)+from.Fill(b[len(b):min(len(b)+s.room(), cap(b))])]
 			ready = from.Ready
 		}
 		if len(b) == 0 {
@@ -144,6 +144,10 @@ func (s *Session) write() {
 		s.sent.Store(int64(time.Since(s.base)))
 	}
 }
+
+// room is how much to take from Fill: what has been taken can't be overtaken any
+// more, so on a slow link no more than it takes in a short time.
+func (s *Session) room() int { return min(writeBatch, s.raw.watch.chunk) }
 
 // send writes a batch as TLS records that share one system call.
 func (s *Session) send(b []byte) error {
