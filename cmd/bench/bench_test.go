@@ -167,11 +167,11 @@ func TestAnswer(t *testing.T) {
 func TestReport(t *testing.T) {
 	var r report
 	r.compare("both", "k1", "s", 2, 3, ">= 1")
-	r.compareStock("stock", "k2", "s", 4, 4, "")
+	r.compareStock("stock", "k2", []float64{3, 5}, []float64{4, 4}, "")
 	r.absolute("alone", "k3", "ms", 12345.6, "")
 	var b bytes.Buffer
 	r.write(&b)
-	for _, want := range []string{"1.50", ">= 1", "4 (stock)", "12346"} {
+	for _, want := range []string{"1.50", ">= 1", "4 (stock)", "1.00 ±0.25", "12346"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("the table lacks %q:\n%s", want, b.String())
 		}

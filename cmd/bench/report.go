@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"text/tabwriter"
 )
@@ -25,10 +26,13 @@ func (r *report) compare(name, key, unit string, raw, tunnel float64, goal strin
 	tell(key, tunnel/raw)
 }
 
-// compareStock does the same where the other side is not raw.
-func (r *report) compareStock(name, key, unit string, stock, tunnel float64, goal string) {
-	r.compare(name, key, unit, stock, tunnel, goal)
-	r.rows[len(r.rows)-1].other += " (stock)"
+// compareStock adds the means of many goodputs in Mbit/s where the other side
+// is not raw, with the standard error of their ratio.
+func (r *report) compareStock(name, key string, stock, tunnel []float64, goal string) {
+	r.compare(name, key, "Mbit/s", mean(stock), mean(tunnel), goal)
+	last := &r.rows[len(r.rows)-1]
+	last.other += " (stock)"
+	last.ratio += fmt.Sprintf(" ±%.2f", mean(tunnel)/mean(stock)*math.Hypot(spread(stock), spread(tunnel)))
 }
 
 // absolute adds a figure that has no counterpart on the raw side.

@@ -137,10 +137,10 @@ func (b *bench) loss() error {
 		var goodputs [2][]float64 // stock, sstproxy
 		for j, rs := range results[i] {
 			for _, r := range rs {
-				goodputs[j%2] = append(goodputs[j%2], r.goodput)
+				goodputs[j%2] = append(goodputs[j%2], r.goodput*mbit)
 			}
 		}
-		b.out.compareStock(t.name, t.key+"_vs_stock", "Mbit/s", mean(goodputs[0])*mbit, mean(goodputs[1])*mbit, t.goal)
+		b.out.compareStock(t.name, t.key+"_vs_stock", goodputs[0], goodputs[1], t.goal)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"math"
 	"slices"
 	"time"
 )
@@ -36,6 +37,16 @@ func mean(v []float64) float64 {
 		sum += x
 	}
 	return sum / float64(max(len(v), 1))
+}
+
+// spread returns the standard error of the mean of some values, relative to it.
+func spread(v []float64) float64 {
+	m, n := mean(v), float64(len(v))
+	var squares float64
+	for _, x := range v {
+		squares += (x - m) * (x - m)
+	}
+	return math.Sqrt(squares/(n-1)/n) / m
 }
 
 // median returns the middle of some values; 0 of none.
