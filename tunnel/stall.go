@@ -23,9 +23,10 @@ const (
 type stallWatch struct {
 	chunk  int           // octets to write at once
 	usual  time.Duration // how long a chunk takes, smoothed
-	since  time.Time     // when the chunk under way began
 	timer  *time.Timer
 	mu     sync.Mutex
+	since  time.Time  // when the chunk under way began; the writer alone sets it
+	until  time.Time  // when it will have been too long
 	under  bool       // a chunk is under way
 	still  bool       // and has been for too long
 	report func(bool) // told when the link stands still, and when it goes on
@@ -47,11 +48,12 @@ func (w *stallWatch) tell(report func(bool)) {
 
 // begin is called before a chunk is written.
 func (w *stallWatch) begin() {
-	w.since = time.Now()
+	patience := min(max(4*w.usual, stallAfter), stallAfterMax)
 	w.mu.Lock()
-	w.under = true
+	w.under, w.since = true, time.Now()
+	w.until = w.since.Add(patience)
 	w.mu.Unlock()
-	w.timer.Reset(min(max(4*w.usual, stallAfter), stallAfterMax))
+	w.timer.Reset(patience)
 }
 
 // end is called when it was.
@@ -74,7 +76,7 @@ func (w *stallWatch) end() {
 func (w *stallWatch) fire() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.under {
+	if w.under && !time.Now().Before(w.until) { // else the timer was another chunk's
 		w.say(true)
 	}
 }

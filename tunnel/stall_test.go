@@ -34,6 +34,21 @@ func TestStallWatch(t *testing.T) {
 	})
 }
 
+// TestStallWatchLateTimer: a timer of a chunk that has ended says nothing about
+// the next one.
+func TestStallWatchLateTimer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newStallWatch()
+		w.tell(func(still bool) { t.Errorf("reported %v", still) })
+		w.begin()
+		time.Sleep(stallAfter - time.Nanosecond)
+		w.end()
+		w.begin()
+		w.fire() // the timer was stopped too late
+		w.end()
+	})
+}
+
 // TestStallWatchSlowLink: on a slow link chunks become small, and then a write
 // that is slow by nature is no stall.
 func TestStallWatchSlowLink(t *testing.T) {
