@@ -120,3 +120,18 @@ func TestClockResetByItself(t *testing.T) {
 		}
 	})
 }
+
+// TestCloseWhileFrozen: neither the end of connections nor that of the stack
+// needs the clock.
+func TestCloseWhileFrozen(t *testing.T) {
+	t.Parallel()
+	w := newWires(t)
+	c := w.dial(t, "tcp", w.serve(t, "tcp", ":0", echo))
+	if _, err := c.Write(random(1000)); err != nil {
+		t.Fatal(err)
+	}
+	w.a.Stalled(true)
+	within(t, 5*time.Second, "conn.Close", func() { c.Close() })
+	within(t, 5*time.Second, "Close", func() { w.a.Close() })
+	w.a.Stalled(false)
+}

@@ -3,6 +3,7 @@ package netstack
 import (
 	"io"
 	"net"
+	"sync"
 	"testing"
 )
 
@@ -36,6 +37,35 @@ func TestGrowth(t *testing.T) {
 		c.Close()
 		c.Close()
 	}
+	if left := w.a.growth.left.Load(); left != all {
+		t.Errorf("%d left after all were closed, want %d", left, all)
+	}
+}
+
+// TestGrowthWhenClosed: a Close in the middle of reads gives all back, and so does
+// a connection that its peer resets.
+func TestGrowthWhenClosed(t *testing.T) {
+	t.Parallel()
+	w := newWires(t)
+	all := w.a.growth.left.Load()
+	address := w.serve(t, "tcp", ":0", func(c net.Conn) {
+		io.CopyN(c, endless{}, 2<<20)
+		c.(*tcpConn).SetLinger(0)
+	})
+	var wg sync.WaitGroup
+	for i := range 10 {
+		c := w.dial(t, "tcp", address)
+		wg.Go(func() {
+			defer c.Close()
+			if i%2 == 0 {
+				io.Copy(io.Discard, c) // until the reset
+				return
+			}
+			wg.Go(func() { io.Copy(io.Discard, c) }) // ends with Close
+			io.CopyN(io.Discard, c, int64(i)<<16)
+		})
+	}
+	wg.Wait()
 	if left := w.a.growth.left.Load(); left != all {
 		t.Errorf("%d left after all were closed, want %d", left, all)
 	}

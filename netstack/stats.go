@@ -4,7 +4,7 @@ package netstack
 type Stats struct {
 	PacketsIn, PacketsOut uint64 // IP packets
 	BadChecksum           uint64 // received packets dropped for it
-	Dropped               uint64 // packets the send queue had no room for: never TCP data
+	Dropped               uint64 // packets the send queue had no room for: TCP data only while the link is down
 	Retransmits           uint64 // TCP segments sent again
 	Connections           uint64 // TCP connections open now
 }
