@@ -8,9 +8,10 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
-// quantum is how many octets a flow may send in its turn: about six frames, so
-// that 64 uploads delay each other by no more than a few milliseconds.
-const quantum = 8 << 10
+// quantum is how many octets a flow may send in its turn. Who receives them can
+// merge what comes in a row; a flow that had nothing waiting goes first anyhow, so
+// this delays bulk transfers only, and each other only.
+const quantum = 32 << 10
 
 // maxSpare is how many flows are kept for reuse; a burst of more is rare.
 const maxSpare = 64

@@ -2,6 +2,7 @@ package netstack
 
 import (
 	"encoding/binary"
+	"strings"
 	"testing"
 
 	"gvisor.dev/gvisor/pkg/buffer"
@@ -46,17 +47,19 @@ func tags(q *egress, room int) (s string) {
 // goes before them.
 func TestFairness(t *testing.T) {
 	q := newEgress()
-	for range 20 {
-		pushAll(t, q, streamPacket(1, 'a', 1000))
+	const frame, turn = 1001, quantum/1001 + 1
+	for range 3 * turn {
+		pushAll(t, q, streamPacket(1, 'a', frame-1))
 	}
-	for range 20 {
-		pushAll(t, q, streamPacket(2, 'b', 1000))
+	for range 3 * turn {
+		pushAll(t, q, streamPacket(2, 'b', frame-1))
 	}
-	if got := tags(q, 20*1001); got != "aaaaaaaaabbbbbbbbbaa" {
+	want := strings.Repeat("a", turn) + strings.Repeat("b", turn) + "aa"
+	if got := tags(q, len(want)*frame); got != want {
 		t.Errorf("first batch %q, want a turn each", got)
 	}
 	pushAll(t, q, streamPacket(3, 'k', 10))
-	if got := tags(q, 12*1001); got[:1] != "k" {
+	if got := tags(q, 12*frame); got[:1] != "k" {
 		t.Errorf("second batch %q, want the keystroke first", got)
 	}
 }
@@ -65,17 +68,17 @@ func TestFairness(t *testing.T) {
 // whatever the size of its packets.
 func TestFairShare(t *testing.T) {
 	q := newEgress()
-	for range 400 {
+	for range 1500 {
 		pushAll(t, q, streamPacket(1, 'a', 100), streamPacket(2, 'b', 1000), streamPacket(2, 'b', 1000))
 	}
 	octets := map[rune]int{}
-	for range 10 {
+	for range 20 {
 		for _, tag := range tags(q, 8<<10) {
 			octets[tag] += map[rune]int{'a': 101, 'b': 1001}[tag]
 		}
 	}
 	a, b := octets['a'], octets['b']
-	if a+b < 60_000 || a < b-2*quantum || b < a-2*quantum {
+	if a+b < 100_000 || a < b-2*quantum || b < a-2*quantum {
 		t.Errorf("flows sent %d and %d octets, want about the same", a, b)
 	}
 }

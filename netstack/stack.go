@@ -79,7 +79,10 @@ func New(cfg Config) (*Stack, error) {
 	if cfg.Headroom < 0 {
 		return nil, errors.New("netstack: negative headroom")
 	}
-	quiet.Do(func() { glog.SetTarget(&glog.Writer{Next: io.Discard}) })
+	quiet.Do(func() {
+		glog.SetLevel(glog.Warning) // of the log that gVisor's packages took hold of when they were made
+		glog.SetTarget(&glog.Writer{Next: io.Discard})
+	})
 	log := cfg.Logger
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
