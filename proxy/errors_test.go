@@ -29,6 +29,7 @@ var replies = []struct {
 }{
 	{"blocked", fmt.Errorf("rule 3: %w", ErrBlocked), 2, 403, "http_request_denied"},
 	{"tunnel down", opError(syscall.ENETDOWN), 3, 503, "destination_unavailable"},
+	{"tunnel down, in words", fmt.Errorf("dial: %w", &DownError{Cause: "no \"carrier\"\r\nX-Evil: 1"}), 3, 503, "destination_unavailable"},
 	{"stack closed", net.ErrClosed, 3, 503, "destination_unavailable"},
 	{"refused", opError(syscall.ECONNREFUSED), 5, 502, "connection_refused"},
 	{"no such host", &net.DNSError{Err: "no such host", Name: "x", IsNotFound: true}, 4, 502, "dns_error"},

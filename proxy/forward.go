@@ -90,7 +90,22 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request, body *requestBo
 			s.forwardFailed(w, r, address, body, err)
 		},
 	}
+	defer resetBroken(r)
 	p.ServeHTTP(quiet100{w}, r)
+}
+
+// resetBroken goes on with the panic by which an answer that broke off ends,
+// and arranges that the connection then ends with a reset: to a client of
+// HTTP/1.0, or if there was no length, an orderly end would be the body's.
+func resetBroken(r *http.Request) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	if c, ok := r.Context().Value(connKey{}).(*clientConn); ok {
+		reset(c.Conn)
+	}
+	panic(v)
 }
 
 // forwardFailed answers for a server that did not.
@@ -98,7 +113,8 @@ func (s *Server) forwardFailed(w http.ResponseWriter, r *http.Request, address s
 	switch {
 	case errors.Is(err, errSwitched):
 	case errors.Is(err, errUpgrade):
-		s.answer(w, r, problem{http.StatusBadGateway, "http_upgrade_failed", "the destination switched to another protocol", address, err})
+		s.answer(w, r, problem{status: http.StatusBadGateway, kind: "http_upgrade_failed",
+			words: "the destination switched to another protocol", address: address, cause: err})
 	case body.failed.Load():
 		s.badRequest(w, r, errors.New("the request's body is malformed or broke off"))
 	default:

@@ -221,8 +221,9 @@ type problem struct {
 	status  int
 	kind    string // proxy error type of RFC 9209, section 2.3
 	words   string
-	address string // of the destination, if one is known
-	cause   error  // or nil
+	address string     // of the destination, if one is known
+	cause   error      // or nil
+	down    *DownError // in cause, or nil
 }
 
 // problemOf looks an error up in the table.
@@ -231,7 +232,11 @@ func problemOf(address string, err error) problem {
 	if d, ok := errors.AsType[*dialError](err); ok {
 		err = d.err
 	}
-	return problem{f.status, f.kind, f.words, address, err}
+	p := problem{status: f.status, kind: f.kind, words: f.words, address: address, cause: err}
+	if down, ok := errors.AsType[*DownError](err); ok {
+		p.words, p.down = down.Error(), down
+	}
+	return p
 }
 
 func (s *Server) badRequest(w http.ResponseWriter, r *http.Request, err error) {
@@ -270,19 +275,25 @@ func (p problem) message() (h http.Header, body string) {
 		status += "; next-hop=" + sfString(p.address)
 	}
 	if p.cause != nil {
-		words += " (" + p.cause.Error() + ")"
+		if p.down == nil { // whose words say it all
+			words += " (" + p.cause.Error() + ")"
+		}
 		status += "; details=" + sfString(p.cause.Error())
 	}
 	words = printable(words)
 	body = "sstproxy: " + words + "\n"
-	return http.Header{
+	h = http.Header{
 		"Proxy-Status":           {status},
 		"X-Sstproxy-Error":       {words},
 		"Content-Type":           {"text/plain; charset=utf-8"},
 		"X-Content-Type-Options": {"nosniff"},
 		"Cache-Control":          {"no-store"},
 		"Content-Length":         {strconv.Itoa(len(body))},
-	}, body
+	}
+	if p.down != nil && !p.down.Next.IsZero() {
+		h.Set("Retry-After", strconv.FormatInt(seconds(time.Until(p.down.Next)), 10))
+	}
+	return h, body
 }
 
 func (s *Server) logProblem(peer, method string, p problem) {

@@ -20,10 +20,10 @@ import (
 // direction at a time.
 //
 // Which error leads to which reply is told with errors.Is, by the table in
-// errors.go. It knows [ErrBlocked], those of package syscall (ECONNREFUSED,
-// EHOSTUNREACH, ENETUNREACH, ETIMEDOUT, ENETDOWN for "no tunnel", …),
-// *net.DNSError, timeouts and [context.DeadlineExceeded]. The error's text is
-// shown to HTTP clients.
+// errors.go. It knows [ErrBlocked], [*DownError], those of package syscall
+// (ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, ETIMEDOUT, ENETDOWN for "no
+// tunnel", …), *net.DNSError, timeouts and [context.DeadlineExceeded]. The
+// error's text is shown to HTTP clients.
 type DialFunc func(ctx context.Context, network, address string) (net.Conn, error)
 
 // Config says how a [Server] works. Only Dial is required.
