@@ -58,6 +58,10 @@ type Config struct {
 	// came for so long, and an unused connection to an HTTP server. 0 = 90 s.
 	KeepAliveTimeout time.Duration
 
+	// ConnsChanged, if set, is called when a client's connection has been
+	// accepted or closed, by several goroutines at once. It must not block.
+	ConnsChanged func()
+
 	// Logger gets one debug line per failed request, and info about clients
 	// with wrong credentials. nil = none.
 	Logger *slog.Logger
@@ -78,6 +82,9 @@ func (c Config) withDefaults() Config {
 	def(&c.KeepAliveTimeout, 90*time.Second)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.ConnsChanged == nil {
+		c.ConnsChanged = func() {}
 	}
 	return c
 }
@@ -186,6 +193,7 @@ func (s *Server) admit(c net.Conn, m Mode) error {
 		c.Close()
 		return ErrClosed
 	}
+	s.cfg.ConnsChanged()
 	cc := &clientConn{Conn: c, srv: s}
 	if !s.add(cc) {
 		cc.Close()
@@ -318,6 +326,7 @@ func (s *Server) remove(c *clientConn) {
 	delete(s.conns, c)
 	s.settle()
 	s.mu.Unlock()
+	s.cfg.ConnsChanged()
 	<-s.slots
 }
 

@@ -400,3 +400,17 @@ func TestUnixSocketStale(t *testing.T) {
 		t.Errorf("the plain file is gone: %v", err)
 	}
 }
+
+// TestConnsChanged: each connection is told twice, when it comes and when it goes.
+func TestConnsChanged(t *testing.T) {
+	changes := make(chan struct{}, 8)
+	cfg := holding(t)
+	cfg.ConnsChanged = func() { changes <- struct{}{} }
+	c := socksConnected(t, serve(t, cfg, ModeAuto).addr)
+	wait(t, changes, "the opening")
+	if len(changes) != 0 {
+		t.Errorf("%d changes more than the opening", len(changes))
+	}
+	c.Close()
+	wait(t, changes, "the closing")
+}

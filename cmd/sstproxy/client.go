@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -91,7 +92,9 @@ var errSessionEnded = errors.New("the session has ended")
 
 // serve runs the session and the proxies until ctx ends or one of them does.
 func (c *client) serve(ctx context.Context, session *tunnel.Session, stack *netstack.Stack) error {
-	c.proxy.Dial, c.proxy.Logger = stack.DialContext, c.log
+	memory := newTrimmer(debug.FreeOSMemory)
+	defer memory.stop()
+	c.proxy.Dial, c.proxy.ConnsChanged, c.proxy.Logger = stack.DialContext, memory.count, c.log
 	server := proxy.New(c.proxy)
 
 	over, fail := context.WithCancelCause(ctx) // on request, or with whatever ends first

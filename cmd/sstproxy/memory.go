@@ -1,0 +1,91 @@
+package main
+
+import (
+	"sync"
+	"time"
+)
+
+const (
+	// burst is how many connections, opened or closed, are worth a collection.
+	burst = 500
+	// quiet is how long a burst must have been over: fewer than lull
+	// connections came or went in that time.
+	quiet = 500 * time.Millisecond
+	lull  = burst / 10
+	// remains is how long after that the rest is collected: connections in the
+	// tunnel stay for 10 s when they are closed (TIME_WAIT).
+	remains = 12 * time.Second
+)
+
+// trimmer gives memory back to the system when the program has started, and
+// when a burst of connections is over. The collector would leave it for minutes
+// once nothing happens any more: the stacks that grew while a connection was
+// made, what its handshake left behind, and all of those that have been closed.
+type trimmer struct {
+	free func() // collects and gives back
+
+	mu    sync.Mutex
+	moved int // connections opened and closed so far
+	seen  int // moved, when it was last looked at
+	rest  int // collections to come
+	timer *time.Timer
+	ended bool
+}
+
+// newTrimmer begins with what the start of the program has left. The caller
+// must stop it. free is called in a goroutine of its own.
+func newTrimmer(free func()) *trimmer {
+	t := &trimmer{free: free, rest: 1}
+	t.timer = time.AfterFunc(quiet, t.look)
+	return t
+}
+
+// count takes note that a connection was opened or closed.
+func (t *trimmer) count() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.moved++
+	if t.moved-t.seen >= burst && t.rest < 2 {
+		t.await()
+	}
+}
+
+// await has look called when the burst may be over. t.mu is held.
+func (t *trimmer) await() {
+	t.seen, t.rest = t.moved, 2
+	if !t.ended {
+		t.timer.Reset(quiet)
+	}
+}
+
+func (t *trimmer) look() {
+	if t.due() {
+		t.free()
+	}
+}
+
+// due tells whether to collect now, and sets the time of the next look.
+func (t *trimmer) due() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.ended || t.rest == 0:
+		return false
+	case t.rest == 2 && t.moved-t.seen >= lull:
+		t.await()
+		return false
+	}
+	t.seen = t.moved
+	if t.rest--; t.rest > 0 {
+		t.timer.Reset(remains)
+	}
+	return true
+}
+
+// stop ends it; a collection that has begun ends by itself.
+func (t *trimmer) stop() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ended = true
+	t.timer.Stop()
+}

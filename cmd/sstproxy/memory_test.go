@@ -1,0 +1,79 @@
+package main
+
+import (
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// trims runs f with a trimmer in a bubble, and returns when it collected, in
+// seconds from the start, up to a minute.
+func trims(t *testing.T, f func(*trimmer)) (at []float64) {
+	t.Helper()
+	synctest.Test(t, func(*testing.T) {
+		begun := time.Now()
+		var mu sync.Mutex // each call is in a goroutine of its own
+		m := newTrimmer(func() {
+			mu.Lock()
+			defer mu.Unlock()
+			at = append(at, time.Since(begun).Seconds())
+		})
+		defer m.stop()
+		f(m)
+		<-time.After(time.Minute - time.Since(begun))
+		mu.Lock()
+		defer mu.Unlock()
+	})
+	return at
+}
+
+func TestTrimmer(t *testing.T) {
+	move := func(m *trimmer, n int) {
+		for range n {
+			m.count()
+		}
+	}
+	after := func(d time.Duration) { <-time.After(d) }
+	for name, c := range map[string]struct {
+		f    func(*trimmer)
+		want []float64
+	}{
+		"start":     {func(*trimmer) {}, []float64{0.5}},
+		"few":       {func(m *trimmer) { after(time.Second); move(m, burst-1) }, []float64{0.5}},
+		"burst":     {func(m *trimmer) { after(time.Second); move(m, burst) }, []float64{0.5, 1.5, 13.5}},
+		"at start":  {func(m *trimmer) { after(quiet / 2); move(m, burst) }, []float64{0.75, 12.75}},
+		"in bursts": {func(m *trimmer) { move(m, burst); after(30 * time.Second); move(m, burst) }, []float64{0.5, 12.5, 30.5, 42.5}},
+		"long burst": {func(m *trimmer) {
+			after(time.Second)
+			move(m, burst)
+			after(100 * time.Millisecond)
+			for range 40 { // until 10.85 s
+				move(m, lull)
+				after(250 * time.Millisecond)
+			}
+		}, []float64{0.5, 11.5, 23.5}},
+		"burst before the rest": {func(m *trimmer) {
+			after(time.Second)
+			move(m, burst)
+			after(5 * time.Second) // one collection is over
+			move(m, burst)
+		}, []float64{0.5, 1.5, 6.5, 18.5}},
+		"background": {func(m *trimmer) {
+			after(time.Second)
+			move(m, burst)
+			for range 20 {
+				move(m, lull/10)
+				after(100 * time.Millisecond)
+			}
+		}, []float64{0.5, 1.5, 13.5}},
+		"stopped": {func(m *trimmer) { m.stop(); move(m, burst) }, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := trims(t, c.f); !slices.Equal(got, c.want) {
+				t.Errorf("collected at %v s, want %v", got, c.want)
+			}
+		})
+	}
+}
