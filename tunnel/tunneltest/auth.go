@@ -2,6 +2,7 @@ package tunneltest
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/md5"
 	"crypto/rand"
 	"crypto/subtle"
@@ -32,6 +33,8 @@ type auth struct {
 	doubled    bool // Quirks.Auth.DoubleChallenge is done
 	repeatOver bool // Quirks.Auth.RepeatsChallenge is
 	eapUser    string
+	user       string // as whom the client is logged in
+	busy       bool   // the user has too many sessions
 }
 
 // hlak is the key the crypto binding is checked with.
@@ -62,7 +65,7 @@ func (c *Conn) beginAuth() {
 func (c *Conn) endAuth() {
 	a := &c.link.auth
 	c.stop(alarmAuth, alarmRechallenge)
-	*a = auth{key: a.key, keyed: a.keyed}
+	*a = auth{key: a.key, keyed: a.keyed, user: a.user}
 }
 
 // newChallenge sends a fresh challenge under a new identifier.
@@ -164,9 +167,13 @@ func (c *Conn) user(name string) (hashed, password string, ok bool) {
 
 // admits reports whether a user whose proof was right may log in, or whose
 // proof does not matter.
-func (c *Conn) admits(right bool) bool {
+func (c *Conn) admits(name string, right bool) bool {
 	q := &c.quirks.Auth
-	return q.AcceptsAnything || right && q.RefuseCode == 0
+	if !q.AcceptsAnything && (!right || q.RefuseCode != 0) {
+		return false
+	}
+	c.link.auth.busy = !c.server.login(name, c)
+	return !c.link.auth.busy
 }
 
 func (c *Conn) receivePAP(p ppp.Packet) {
@@ -177,7 +184,7 @@ func (c *Conn) receivePAP(p ppp.Packet) {
 	_, password, known := c.user(string(id))
 	right := known && subtle.ConstantTimeCompare(secret, []byte(password)) == 1
 	q := &c.quirks.Auth
-	if !c.admits(right) {
+	if !c.admits(string(id), right) {
 		if !q.FailureSilent {
 			c.sendPPP(ppp.ProtoPAP, ppp.Packet{
 				Code: ppp.PAPNak, Identifier: p.Identifier, Data: ppp.AppendPAPMessage(nil, "Login incorrect"),
@@ -225,7 +232,7 @@ func (c *Conn) receiveCHAPMD5(id uint8, value []byte, name string) {
 	_, password, known := c.user(name)
 	want := md5.Sum(append(append([]byte{id}, password...), c.link.auth.challenge[:]...))
 	right := known && subtle.ConstantTimeCompare(value, want[:]) == 1
-	if !c.admits(right) {
+	if !c.admits(name, right) {
 		c.refuseResponse(id, name)
 		return
 	}
@@ -244,7 +251,7 @@ func (c *Conn) receiveMSCHAPv2(id uint8, value []byte, name string) {
 	challenge, peerChallenge, response := c.link.auth.challenge, [16]byte(value), [24]byte(value[24:48])
 	want, err := mschap.NTResponse(challenge, peerChallenge, hashed, password)
 	right := known && err == nil && subtle.ConstantTimeCompare(response[:], want[:]) == 1
-	if !c.admits(right) {
+	if !c.admits(name, right) {
 		c.refuseResponse(id, name)
 		return
 	}
@@ -283,7 +290,7 @@ func (c *Conn) refuseResponse(id uint8, name string) {
 	if !q.FailureSilent {
 		text := []byte("Authentication failure")
 		if a.method != CHAPMD5 {
-			text = q.failure(fresh)
+			text = q.failure(fresh, c.failureCode())
 		}
 		c.sendPPP(ppp.ProtoCHAP, ppp.Packet{Code: ppp.CHAPFailure, Identifier: id, Data: text})
 	}
@@ -299,15 +306,21 @@ func (c *Conn) refuseResponse(id uint8, name string) {
 	c.authFailed(a.method.String() + ": " + name)
 }
 
+// failureCode is the E= of a Failure.
+func (c *Conn) failureCode() int {
+	code := c.quirks.Auth.RefuseCode
+	if c.link.auth.busy {
+		code = c.server.cfg.BusyCode
+	}
+	return cmp.Or(code, 691)
+}
+
 // failure is the message of a Failure (RFC 2759 §6).
-func (q *AuthQuirks) failure(challenge [16]byte) []byte {
+func (q *AuthQuirks) failure(challenge [16]byte, code int) []byte {
 	if q.FailureText != "" {
 		return []byte(q.FailureText)
 	}
-	code, retry := q.RefuseCode, 0
-	if code == 0 {
-		code = 691
-	}
+	retry := 0
 	if q.Retry {
 		retry = 1
 	}
@@ -340,7 +353,7 @@ func (c *Conn) authenticated(name string, key [32]byte) {
 	if a.done {
 		return
 	}
-	a.done = true
+	a.done, a.user = true, name
 	if !a.keyed {
 		a.key, a.keyed = key, true
 	}

@@ -89,7 +89,12 @@ func newTestServer(t *testing.T, cfg Config) testServer {
 func (s testServer) dial(t *testing.T) *client {
 	t.Helper()
 	near, far := net.Pipe()
-	go s.ServeConn(far)
+	return s.dialOver(t, near, far)
+}
+
+func (s testServer) dialOver(t *testing.T, near, far net.Conn) *client {
+	t.Helper()
+	go s.ServeConn(far) // ends with near
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(s.CA())
 	conn := tls.Client(near, &tls.Config{RootCAs: roots, ServerName: "vpn.example.test"})

@@ -21,7 +21,9 @@ import (
 type Conn struct {
 	server *Server
 	quirks *Quirks
+	wire   *lineConn // below raw
 	raw    *rawConn
+	pool   *pool
 	tls    *tls.Conn
 	out    *outbox
 	data   dataPath
@@ -88,13 +90,13 @@ const (
 // flushTimeout bounds how long a client that does not read may hold up the end.
 const flushTimeout = 3 * time.Second
 
-func newConn(s *Server, nc net.Conn) *Conn {
-	raw := newRawConn(nc)
+func newConn(s *Server, wire *lineConn) *Conn {
+	raw := newRawConn(wire)
 	c := &Conn{
-		server: s, quirks: &s.cfg.Quirks, raw: raw, tls: tls.Server(raw, s.tls),
+		server: s, quirks: &s.cfg.Quirks, wire: wire, raw: raw, pool: s.pool, tls: tls.Server(raw, s.tls),
 		out: newOutbox(), hands: newHandoff(), posted: newPosts(),
 	}
-	c.info.RemoteAddr = nc.RemoteAddr()
+	c.info.RemoteAddr = wire.RemoteAddr()
 	c.data.start = time.Now()
 	return c
 }
@@ -144,8 +146,9 @@ func (c *Conn) serve() {
 	if n := c.data.network.Load(); n != nil && n.Detach != nil {
 		n.Detach()
 	}
+	c.server.logout(c)
 	if c.link.lease.IsValid() {
-		c.server.pool.release(c.link.lease)
+		c.pool.release(c.link.lease)
 	}
 	c.record(EventEnded, c.why)
 }
@@ -226,6 +229,7 @@ func (c *Conn) record(k EventKind, detail string) {
 	if hook := c.server.cfg.Hook; hook != nil {
 		hook(c, e)
 	}
+	c.strike(func(s Step) bool { return s.Event == k })
 }
 
 // hooked shows a packet to the hook and reports whether it took it.
@@ -236,6 +240,7 @@ func (c *Conn) hooked(k EventKind, name string, packet []byte) bool {
 
 // emit sends octets of the server's own, unless the hook takes them.
 func (c *Conn) emit(name string, packet []byte) {
+	c.strike(func(s Step) bool { return s.Sending == name })
 	c.server.cfg.Logger.Debug("sent", "peer", c.info.RemoteAddr, "proto", name)
 	if !c.hooked(EventSending, name, packet) {
 		c.out.push(packet)
@@ -286,8 +291,27 @@ func (c *Conn) Echo() {
 // LCPEcho sends an LCP Echo-Request with the magic number agreed on.
 func (c *Conn) LCPEcho() { c.posted.add(c.sendLCPEcho) }
 
+// TimeRemaining tells the client, by LCP Time-Remaining (RFC 1570 §1.2), how
+// long the session will last, in whole seconds. Nothing is done about it.
+func (c *Conn) TimeRemaining(d time.Duration, text string) {
+	c.posted.add(func() { c.sendTimeRemaining(d, text) })
+}
+
 // Kill closes TCP without a word to the client.
-func (c *Conn) Kill() { c.raw.Conn.Close() }
+func (c *Conn) Kill() { c.wire.Close() }
+
+// Cut, Reset, HalfOpen and Stall do to this connection what those of [Line] do
+// to all.
+func (c *Conn) Cut() { c.wire.cut() }
+
+// Reset ends the connection by RST.
+func (c *Conn) Reset() { c.wire.reset() }
+
+// HalfOpen makes the server's host vanish.
+func (c *Conn) HalfOpen() { c.wire.vanish() }
+
+// Stall lets nothing pass for d, whose special values are those of [Line.Stall].
+func (c *Conn) Stall(d time.Duration) { c.wire.stallFor(d) }
 
 // String names the connection.
 func (c *Conn) String() string { return fmt.Sprintf("session from %v", c.Info().RemoteAddr) }

@@ -178,9 +178,16 @@ func (h *handoff) hand(m inbound) bool {
 type outbox struct {
 	mu       sync.Mutex
 	octets   []byte
+	acts     []outAct // in the order of the octets
 	finished bool
 	wake     chan struct{} // capacity 1
 	failed   chan error    // capacity 1
+}
+
+// outAct is something to do once the octets before it have gone out.
+type outAct struct {
+	at int // octets before it
+	do func()
 }
 
 // maxOutbox is when a client that does not read has lost its connection.
@@ -227,13 +234,31 @@ func (o *outbox) fail(err error) {
 	}
 }
 
-// take moves what is queued to b.
-func (o *outbox) take(b []byte) (octets []byte, finished bool) {
+// then has f run by the writer behind what is queued, and before what follows.
+func (o *outbox) then(f func()) {
+	o.mu.Lock()
+	o.acts = append(o.acts, outAct{len(o.octets), f})
+	o.mu.Unlock()
+	o.signal()
+}
+
+// take moves what is queued to b, up to what is to be done behind it.
+func (o *outbox) take(b []byte) (octets []byte, act func(), finished bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	b = append(b, o.octets...)
-	o.octets = o.octets[:0]
-	return b, o.finished
+	if len(o.acts) == 0 {
+		b = append(b, o.octets...)
+		o.octets = o.octets[:0]
+		return b, nil, o.finished
+	}
+	first := o.acts[0]
+	b = append(b, o.octets[:first.at]...)
+	o.octets = append(o.octets[:0], o.octets[first.at:]...)
+	o.acts = o.acts[1:]
+	for i := range o.acts {
+		o.acts[i].at -= first.at
+	}
+	return b, first.do, o.finished
 }
 
 // writer sends control packets first, then what the network has, all that
@@ -241,7 +266,7 @@ func (o *outbox) take(b []byte) (octets []byte, finished bool) {
 func (c *Conn) writer() {
 	buf := make([]byte, 0, writeBufferLen)
 	for {
-		octets, finished := c.out.take(buf[:0])
+		octets, act, finished := c.out.take(buf[:0])
 		octets, ready := c.fill(octets)
 		if len(octets) > 0 {
 			if err := c.write(octets); err != nil {
@@ -249,6 +274,11 @@ func (c *Conn) writer() {
 				c.raw.Close()
 				return
 			}
+		}
+		if act != nil {
+			act()
+		}
+		if act != nil || len(octets) > 0 {
 			continue
 		}
 		if finished {

@@ -13,6 +13,10 @@
 // differently is a switch in [Quirks], and [SoftEther], [AccelPPP] and the
 // others set those of one product.
 //
+// What goes wrong is said beforehand by a script of [Step]s in Config.Script,
+// or done at run time: with [Line], to the TCP side of all connections of a
+// [Server] or a [Relay], and with the methods of [Conn] to one session.
+//
 // A connection has three goroutines: the loop owns all state and the timer,
 // the reader hands it control frames one at a time and IP packets to
 // [Network] in batches, the writer sends control packets first and then what

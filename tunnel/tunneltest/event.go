@@ -21,6 +21,7 @@ const (
 	EventCallConnectRequest                        // an acceptable Call Connect Request
 	EventCallConnectNak                            // a Call Connect Request was refused; Detail says why
 	EventLCPOpened                                 // LCP reached Opened
+	EventCredentials                               // the client sent a CHAP Response or a PAP Authenticate-Request, right or wrong; Detail is the method
 	EventAuthenticated                             // the client proved its password; Detail is the method
 	EventAuthenticationFailed                      // it did not; Detail says why
 	EventCallConnected                             // Call Connected was taken; the call is up
@@ -58,7 +59,7 @@ var eventNames = map[EventKind]string{
 	EventAccepted: "accepted", EventTLS: "TLS", EventHTTPRequest: "HTTP request",
 	EventHTTPRefused: "HTTP refused", EventCallConnectRequest: "Call Connect Request",
 	EventCallConnectNak: "Call Connect Nak", EventLCPOpened: "LCP opened",
-	EventAuthenticated: "authenticated", EventAuthenticationFailed: "authentication failed",
+	EventCredentials: "credentials", EventAuthenticated: "authenticated", EventAuthenticationFailed: "authentication failed",
 	EventCallConnected: "Call Connected", EventBindingVerified: "binding verified",
 	EventBindingRefused: "binding refused", EventIPCPOpened: "IPCP opened",
 	EventIPV6CPOpened: "IPV6CP opened", EventFirstPacket: "first packet",

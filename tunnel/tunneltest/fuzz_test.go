@@ -18,7 +18,7 @@ func offline(t testing.TB, server *Server) *Conn {
 		near.Close()
 		far.Close()
 	})
-	c := newConn(server, far)
+	c := newConn(server, newLineConn(server.line, far, nil))
 	c.beginCall()
 	return c
 }
@@ -111,7 +111,7 @@ func FuzzSession(f *testing.F) {
 			}
 		}
 		if c.link.lease.IsValid() {
-			server.pool.release(c.link.lease)
+			c.pool.release(c.link.lease)
 		}
 	})
 }

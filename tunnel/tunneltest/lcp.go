@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"slices"
+	"time"
 
 	"sstproxy/tunnel/ppp"
 	"sstproxy/tunnel/sstp"
@@ -275,6 +276,14 @@ func (c *Conn) sendLCPEcho() {
 	c.link.options.unanswered++
 	data := append(uint32Data(c.link.options.magic), "tunneltest echo\x00"...)
 	c.sendPPP(ppp.ProtoLCP, ppp.Packet{Code: ppp.EchoRequest, Identifier: c.nextID(), Data: data})
+}
+
+func (c *Conn) sendTimeRemaining(d time.Duration, text string) {
+	if c.link.lcp == nil || !c.link.lcp.open {
+		return
+	}
+	data := append(uint32Data(c.link.options.magic), uint32Data(uint32(d/time.Second))...)
+	c.sendPPP(ppp.ProtoLCP, ppp.Packet{Code: ppp.TimeRemaining, Identifier: c.nextID(), Data: append(data, text...)})
 }
 
 func (c *Conn) lcpEchoDue() {

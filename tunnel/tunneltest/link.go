@@ -87,6 +87,9 @@ func (c *Conn) receiveFrame(frame []byte) {
 	}
 	name := pppName(p, info)
 	c.server.cfg.Logger.Debug("received", "peer", c.info.RemoteAddr, "proto", name)
+	if name == "PAP Authenticate-Request" || name == "CHAP Response" {
+		c.record(EventCredentials, c.link.auth.method.String())
+	}
 	if c.hooked(EventReceived, name, sstp.AppendData(nil, frame)) || c.link.deaf {
 		return
 	}

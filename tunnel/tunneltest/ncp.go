@@ -41,7 +41,7 @@ func newIPCPRules(c *Conn) *ipcpRules {
 func (r *ipcpRules) request() []ppp.Option {
 	opts := slices.Clone(r.extra)
 	if !r.noOwn {
-		opts = append(opts, ppp.Option{Type: ppp.IPCPAddress, Data: r.conn.server.pool.gateway.AsSlice()})
+		opts = append(opts, ppp.Option{Type: ppp.IPCPAddress, Data: r.conn.pool.gateway.AsSlice()})
 	}
 	return opts
 }
@@ -97,7 +97,7 @@ func (r *ipcpRules) address() netip.Addr {
 		return netip.IPv4Unspecified()
 	}
 	if !l.lease.IsValid() {
-		addr, err := r.conn.server.pool.lend()
+		addr, err := r.conn.borrow()
 		if err != nil {
 			return netip.IPv4Unspecified()
 		}
@@ -106,9 +106,17 @@ func (r *ipcpRules) address() netip.Addr {
 	return l.lease
 }
 
+// borrow takes an address from the pool.
+func (c *Conn) borrow() (netip.Addr, error) {
+	if c.server.cfg.Sticky {
+		return c.pool.lendTo(c.link.auth.user)
+	}
+	return c.pool.lend()
+}
+
 // choose lets the client have the address it asks for, if it may and can.
 func (r *ipcpRules) choose(addr netip.Addr) bool {
-	l, pool := &r.conn.link, r.conn.server.pool
+	l, pool := &r.conn.link, r.conn.pool
 	if !r.conn.quirks.NCP.AcceptsStatic || addr == l.lease || !pool.claim(addr) {
 		return false
 	}
@@ -131,6 +139,7 @@ func (r *ipcpRules) extraNaks(opts []ppp.Option, given map[uint8]netip.Addr) []p
 func (r *ipcpRules) opened() {
 	c := r.conn
 	c.setInfo(func(i *Info) { i.Addr = c.link.lease })
+	c.pool.remember(c.link.auth.user, c.link.lease)
 	c.record(EventIPCPOpened, c.link.lease.String())
 	c.openData()
 }
@@ -234,7 +243,7 @@ func (c *Conn) openData() {
 		if attach := c.server.cfg.Attach; attach != nil {
 			i := c.Info()
 			n = attach(Client{
-				Conn: c, User: i.User, Addr: i.Addr, Gateway: c.server.pool.gateway, MTU: i.MTU,
+				Conn: c, User: i.User, Addr: i.Addr, Gateway: c.pool.gateway, MTU: i.MTU,
 			})
 		}
 		c.data.network.Store(&n)
@@ -251,7 +260,7 @@ func (c *Conn) openData() {
 // the next one an interval later.
 func (c *Conn) sendBeacon() {
 	payload := "tunneltest beacon"
-	pool := c.server.pool
+	pool := c.pool
 	b := make([]byte, 28, 28+len(payload))
 	b[0], b[8], b[9] = 0x45, 128, 17
 	binary.BigEndian.PutUint16(b[2:], uint16(28+len(payload)))

@@ -16,10 +16,11 @@ type pool struct {
 
 	mu   sync.Mutex
 	lent map[netip.Addr]bool
+	last map[string]netip.Addr // each user's address of last time
 }
 
 func newPool(prefix netip.Prefix, gateway netip.Addr) *pool {
-	return &pool{prefix: prefix.Masked(), gateway: gateway, lent: make(map[netip.Addr]bool)}
+	return &pool{prefix: prefix.Masked(), gateway: gateway, lent: make(map[netip.Addr]bool), last: make(map[string]netip.Addr)}
 }
 
 // lend takes the lowest free address.
@@ -44,6 +45,25 @@ func (p *pool) claim(a netip.Addr) bool {
 	}
 	p.lent[a] = true
 	return true
+}
+
+// lendTo takes the address that the user had last, if it is free, and another
+// one if not.
+func (p *pool) lendTo(user string) (netip.Addr, error) {
+	p.mu.Lock()
+	last, known := p.last[user]
+	p.mu.Unlock()
+	if known && p.claim(last) {
+		return last, nil
+	}
+	return p.lend()
+}
+
+// remember notes which address a user has.
+func (p *pool) remember(user string, a netip.Addr) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.last[user] = a
 }
 
 func (p *pool) release(a netip.Addr) {

@@ -42,11 +42,8 @@ type Relay struct {
 	up, down Path
 	start    time.Time
 	listener net.Listener
-
-	mu     sync.Mutex
-	conns  map[net.Conn]bool
-	closed bool
-	wg     sync.WaitGroup
+	line     *Line
+	wg       sync.WaitGroup
 }
 
 // NewRelay listens on a free loopback port and relays each connection to
@@ -56,7 +53,9 @@ func NewRelay(target string, up, down Path) (*Relay, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Relay{target: target, up: up, down: down, start: time.Now(), listener: l, conns: map[net.Conn]bool{}}
+	r := &Relay{target: target, up: up, down: down, start: time.Now(), line: newLine()}
+	r.line.relays = true
+	r.listener = r.line.listen(l)
 	r.wg.Go(r.accept) // ends when the listener is closed
 	return r, nil
 }
@@ -64,22 +63,19 @@ func NewRelay(target string, up, down Path) (*Relay, error) {
 // Addr is where the relay listens.
 func (r *Relay) Addr() string { return r.listener.Addr().String() }
 
+// Line is both sides of every relayed connection, for faults at run time: after
+// Cut or Reset neither end has a connection any more, and after HalfOpen
+// neither is told that the other can't hear it. A script counts on the side
+// of the client.
+func (r *Relay) Line() *Line { return r.line }
+
 // Cut closes the connections that are open now; the relay goes on.
-func (r *Relay) Cut() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for c := range r.conns {
-		c.Close()
-	}
-}
+func (r *Relay) Cut() { r.line.Cut() }
 
 // Close ends all connections and waits until nothing of the relay is left.
 func (r *Relay) Close() {
-	r.mu.Lock()
-	r.closed = true
-	r.mu.Unlock()
 	r.listener.Close()
-	r.Cut()
+	r.line.close()
 	r.wg.Wait()
 }
 
@@ -93,35 +89,21 @@ func (r *Relay) accept() {
 	}
 }
 
-// track keeps c for Cut and Close; it is refused once the relay is closed.
-func (r *Relay) track(c net.Conn) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.closed {
-		c.Close()
-		return false
-	}
-	r.conns[c] = true
-	return true
-}
-
-func (r *Relay) untrack(c net.Conn) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.conns, c)
-	c.Close()
-}
-
-func (r *Relay) serve(client net.Conn) {
-	if !r.track(client) {
+func (r *Relay) serve(accepted net.Conn) {
+	client, ok := r.line.admit(accepted)
+	if !ok {
 		return
 	}
-	defer r.untrack(client)
-	server, err := net.Dial("tcp", r.target)
-	if err != nil || !r.track(server) {
+	defer client.Close()
+	dialed, err := net.Dial("tcp", r.target)
+	if err != nil {
 		return
 	}
-	defer r.untrack(server)
+	server, ok := r.line.add(dialed)
+	if !ok {
+		return
+	}
+	defer server.Close()
 	var wg sync.WaitGroup
 	wg.Go(func() { r.pump(server, client, r.up) })
 	r.pump(client, server, r.down)
@@ -140,10 +122,10 @@ const pieceSize = 64 << 10
 var pieces = sync.Pool{New: func() any { b := make([]byte, pieceSize); return &b }}
 
 // pump carries from src to dst over p and ends both when either has ended.
-func (r *Relay) pump(dst, src net.Conn, p Path) {
+func (r *Relay) pump(dst, src *lineConn, p Path) {
 	if p.Rate > 0 {
 		// The sender must feel the bottleneck, not a megabyte of socket buffer.
-		src.(*net.TCPConn).SetReadBuffer(64 << 10)
+		src.Conn.(*net.TCPConn).SetReadBuffer(64 << 10)
 	}
 	flight := make(chan chunk, 4096)
 	var wg sync.WaitGroup
@@ -182,7 +164,7 @@ func (r *Relay) depart(src net.Conn, p Path, flight chan<- chunk) {
 }
 
 // arrive writes each piece when it is due.
-func (r *Relay) arrive(dst, src net.Conn, flight <-chan chunk) {
+func (r *Relay) arrive(dst, src *lineConn, flight <-chan chunk) {
 	for c := range flight {
 		wait(c.due - time.Since(r.start))
 		_, err := dst.Write(c.b[:c.n])
@@ -192,7 +174,7 @@ func (r *Relay) arrive(dst, src net.Conn, flight <-chan chunk) {
 			break
 		}
 	}
-	dst.(*net.TCPConn).CloseWrite()
+	dst.CloseWrite()
 	for range flight { // depart must not block
 	}
 }

@@ -26,6 +26,17 @@ type Config struct {
 	// Gateway is the server's address in the tunnel; zero means the first of
 	// Pool.
 	Gateway netip.Addr
+	// Sticky gives a user the address it had last, if that is free.
+	Sticky bool
+	// MaxSessions is how many sessions one user may have at a time; 0 means
+	// any number. One more is refused like a wrong password, in MS-CHAPv2 with
+	// the E= code BusyCode, where 0 means 691, as if it were one.
+	MaxSessions, BusyCode int
+	// EndsOldest makes a session beyond MaxSessions end the user's oldest one,
+	// by Call Disconnect, instead of being refused.
+	EndsOldest bool
+	// Script is what happens to every connection, as by [Line.Script].
+	Script []Step
 	// DNS are up to two servers for the client; nil refuses the options.
 	DNS []netip.Addr
 	// IPv6 negotiates IPV6CP; without it the protocol is rejected.
@@ -96,20 +107,25 @@ type Server struct {
 	certificate *tls.Certificate
 	ca          []byte
 	tls         *tls.Config
-	pool        *pool
 	log         *eventLog
+	line        *Line
 
 	mu        sync.Mutex
 	closed    bool
 	listeners []net.Listener
 	conns     map[*Conn]bool
+	pool      *pool              // of the next connection
+	users     map[string][]*Conn // who is logged in, oldest first
 	wg        sync.WaitGroup
 }
 
 // NewServer checks the configuration and makes a server. It listens nowhere
 // yet: use [Server.Serve] or [Server.ServeConn].
 func NewServer(cfg Config) (*Server, error) {
-	s := &Server{cfg: cfg, log: newEventLog(), conns: make(map[*Conn]bool)}
+	s := &Server{
+		cfg: cfg, log: newEventLog(), line: newLine(), conns: make(map[*Conn]bool), users: make(map[string][]*Conn),
+	}
+	s.line.Script(cfg.Script...)
 	if s.cfg.Logger == nil {
 		s.cfg.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -121,14 +137,16 @@ func NewServer(cfg Config) (*Server, error) {
 	if len(cfg.DNS) > 2 {
 		return nil, fmt.Errorf("tunneltest: %d DNS servers, want at most 2", len(cfg.DNS))
 	}
-	if err := s.setPool(); err != nil {
+	if err := s.SetPool(cfg.Pool, cfg.Gateway); err != nil {
 		return nil, err
 	}
 	return s, s.setCertificate()
 }
 
-func (s *Server) setPool() error {
-	prefix, gateway := s.cfg.Pool, s.cfg.Gateway
+// SetPool changes where the addresses of clients come from that connect from
+// now on, as Pool and Gateway of [Config] do. Addresses already lent stay; who
+// had which is forgotten.
+func (s *Server) SetPool(prefix netip.Prefix, gateway netip.Addr) error {
 	if !prefix.IsValid() {
 		prefix = netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 66, 0, 0}), 16)
 	}
@@ -141,9 +159,14 @@ func (s *Server) setPool() error {
 	if !gateway.Is4() {
 		return fmt.Errorf("tunneltest: gateway %v: want an IPv4 address", gateway)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.pool = newPool(prefix, gateway)
 	return nil
 }
+
+// Line is the server's side of TCP, for faults at run time.
+func (s *Server) Line() *Line { return s.line }
 
 func (s *Server) setCertificate() error {
 	s.certificate = s.cfg.Certificate
@@ -184,10 +207,11 @@ func Start(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tunneltest: %w", err)
 	}
-	if !s.listen(l) {
+	listener := s.line.listen(l)
+	if !s.listen(listener) {
 		return nil, ErrServerClosed
 	}
-	s.wg.Go(func() { s.accept(l) }) // ends when Close closes l
+	s.wg.Go(func() { s.accept(listener) }) // ends when Close closes it
 	return s, nil
 }
 
@@ -211,10 +235,11 @@ func (s *Server) Certificate() []byte { return slices.Clone(s.certificate.Certif
 // Serve accepts connections from l until [Server.Close] and then returns
 // [ErrServerClosed]; it closes l. Any other error is the listener's.
 func (s *Server) Serve(l net.Listener) error {
-	if !s.listen(l) {
+	listener := s.line.listen(l)
+	if !s.listen(listener) {
 		return ErrServerClosed
 	}
-	return s.accept(l)
+	return s.accept(listener)
 }
 
 func (s *Server) listen(l net.Listener) bool {
@@ -244,8 +269,9 @@ func (s *Server) accept(l net.Listener) error {
 	}
 }
 
-// ServeConn serves one connection, below TLS, and returns when it has ended
-// and is closed. It returns at once if the server is closed.
+// ServeConn serves one connection, below TLS, and returns when the session has
+// ended. It returns at once if the server is closed, or its [Line] welcomes
+// nobody.
 func (s *Server) ServeConn(nc net.Conn) {
 	if c, ok := s.open(nc); ok {
 		s.serve(c)
@@ -253,13 +279,17 @@ func (s *Server) ServeConn(nc net.Conn) {
 }
 
 func (s *Server) open(nc net.Conn) (*Conn, bool) {
+	wire, ok := s.line.admit(nc)
+	if !ok {
+		return nil, false
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		nc.Close()
+		wire.Close()
 		return nil, false
 	}
-	c := newConn(s, nc)
+	c := newConn(s, wire)
 	s.conns[c] = true
 	s.wg.Add(1)
 	return c, true
@@ -303,6 +333,7 @@ func (s *Server) Close() error {
 	}
 	s.mu.Unlock()
 	s.wg.Wait()
+	s.line.close()
 	return nil
 }
 

@@ -242,7 +242,7 @@ func TestDeliverAllocs(t *testing.T) {
 	near, far := net.Pipe()
 	defer near.Close()
 	defer far.Close()
-	c := newConn(server, far)
+	c := newConn(server, newLineConn(server.line, far, nil))
 	packets := 0
 	c.data.network.Store(&Network{Deliver: func(batch [][]byte) { packets += len(batch) }})
 	c.data.open4.Store(true)
