@@ -182,9 +182,13 @@ func buffered(br *bufio.Reader) []byte {
 	return b
 }
 
-// dial calls the DialFunc within the dial timeout. The error is a *dialError
-// and names the reason why ctx ended, if that was it.
+// dial calls the DialFunc within the dial timeout, if the address may be
+// dialled. The error is a *dialError and names the reason why ctx ended, if that
+// was it.
 func (s *Server) dial(ctx context.Context, address string) (net.Conn, error) {
+	if err := s.checkRemote(address); err != nil {
+		return nil, &dialError{address, err}
+	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.DialTimeout)
 	defer cancel()
 	c, err := s.cfg.Dial(ctx, "tcp", address)

@@ -3,7 +3,8 @@
 //
 // It is not a tunnel and not a resolver: it knows a [DialFunc] and nothing
 // below it. A destination's name is handed to that function as the client sent
-// it; no name is ever looked up here.
+// it, but in ASCII; no name is ever looked up here. Destinations that can only
+// mean this machine, and the proxy's own listeners, are refused.
 //
 //	application ── SOCKS5 ──┐
 //	application ── CONNECT ─┼─ Server ── DialFunc ── destination

@@ -61,6 +61,7 @@ type failure struct {
 // port does the same. A tunnel that is down is a network that can't be reached
 // at present: 3.
 var failures = []failure{
+	{isLocal, replyNotAllowed, 403, "destination_ip_prohibited", "the proxy reaches only the tunnel's network"},
 	{anyOf(ErrBlocked), replyNotAllowed, 403, "http_request_denied", "blocked by a rule of this proxy"},
 	{anyOf(syscall.ENETDOWN, net.ErrClosed), replyNetworkUnreachable, 503, "destination_unavailable", "the tunnel is down"},
 	{anyOf(syscall.ECONNREFUSED), replyConnectionRefused, 502, "connection_refused", "the destination refused the connection"},
@@ -96,6 +97,11 @@ func anyOf(targets ...error) func(error) bool {
 		}
 		return false
 	}
+}
+
+func isLocal(err error) bool {
+	_, ok := errors.AsType[localError](err)
+	return ok
 }
 
 func isDNS(err error) bool {

@@ -73,7 +73,7 @@ func (s *Server) transportFor(r *http.Request) *http.Transport {
 func (s *Server) forward(w http.ResponseWriter, r *http.Request, body *requestBody) {
 	address, err := plainTarget(r.URL)
 	if err != nil {
-		s.badRequest(w, r, err)
+		s.refuseTarget(w, r, err)
 		return
 	}
 	if !s.mayForward(w, r) {
@@ -81,7 +81,7 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request, body *requestBo
 	}
 	p := httputil.ReverseProxy{
 		Transport:      s.transportFor(r),
-		Rewrite:        rewrite,
+		Rewrite:        func(p *httputil.ProxyRequest) { rewrite(p, address) },
 		FlushInterval:  -1,
 		BufferPool:     bodyPool{s},
 		ErrorLog:       s.errorLog,
@@ -147,8 +147,13 @@ func (s *Server) mayForward(w http.ResponseWriter, r *http.Request) bool {
 }
 
 // rewrite undoes what ReverseProxy does for a server's front and a forward
-// proxy must not do.
-func rewrite(p *httputil.ProxyRequest) {
+// proxy must not do. The server is told the host by the name it is reached by,
+// whatever Host said (RFC 9112, section 3.2.2).
+func rewrite(p *httputil.ProxyRequest, address string) {
+	p.Out.URL.Host, p.Out.Host = address, address
+	if p.In.URL.Port() == "" {
+		p.Out.Host = strings.TrimSuffix(address, ":80")
+	}
 	p.Out.URL.RawQuery = p.In.URL.RawQuery
 	if path, ok := rawPath(p.In); ok {
 		p.Out.URL.Opaque = path

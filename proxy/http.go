@@ -123,7 +123,7 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Connection", "close")
 	address, err := connectTarget(r)
 	if err != nil {
-		s.badRequest(w, r, err)
+		s.refuseTarget(w, r, err)
 		return
 	}
 	c, br, err := hijack(w)
@@ -207,7 +207,8 @@ func plainTarget(u *url.URL) (string, error) {
 }
 
 func joinTarget(host, port string) (string, error) {
-	if err := checkHost(host); err != nil {
+	host, err := canonicalHost(host)
+	if err != nil {
 		return "", err
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
@@ -237,6 +238,16 @@ func problemOf(address string, err error) problem {
 		p.words, p.down = down.Error(), down
 	}
 	return p
+}
+
+// refuseTarget answers for a destination that can't be dialled, because it is no
+// destination, or none for this proxy.
+func (s *Server) refuseTarget(w http.ResponseWriter, r *http.Request, err error) {
+	if errors.Is(err, ErrBlocked) {
+		s.answer(w, r, problemOf("", err))
+		return
+	}
+	s.badRequest(w, r, err)
 }
 
 func (s *Server) badRequest(w http.ResponseWriter, r *http.Request, err error) {

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/armon/go-socks5"
@@ -57,10 +56,12 @@ func (s *Server) serveSOCKS(c *clientConn, br *bufio.Reader) {
 
 // socksConnect serves the command CONNECT.
 func (s *Server) socksConnect(ctx context.Context, c *clientConn, br *bufio.Reader, req socksRequest) {
-	if err := checkHost(req.host); err != nil {
-		s.refuseSOCKS(c, replyGeneralFailure, req, err)
+	host, err := canonicalHost(req.host)
+	if err != nil {
+		s.refuseSOCKS(c, classify(err).reply, req, err)
 		return
 	}
+	req.host = host
 	target, err := s.dialWatched(ctx, c, br, req.address())
 	if err != nil {
 		s.refuseSOCKS(c, classify(err).reply, req, err)
@@ -230,18 +231,4 @@ func (h *handshake) Rewrite(ctx context.Context, r *socks5.Request) (context.Con
 // Allow implements socks5.RuleSet: the library's own part ends here.
 func (h *handshake) Allow(ctx context.Context, _ *socks5.Request) (context.Context, bool) {
 	return ctx, false
-}
-
-// checkHost refuses what can't be a host in any notation, so that it reaches
-// neither a resolver nor a log.
-func checkHost(host string) error {
-	if host == "" {
-		return errors.New("proxy: the destination has no host")
-	}
-	for i := range len(host) {
-		if host[i] <= ' ' || strings.IndexByte("[]/?#@\\\x7f", host[i]) >= 0 {
-			return fmt.Errorf("proxy: the destination's host has %q in it", host[i])
-		}
-	}
-	return nil
 }
