@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"strings"
@@ -31,6 +32,11 @@ type TLSConfig struct {
 	// Insecure accepts any certificate that Pins and Fingerprints leave: whoever
 	// can redirect the connection can then read it and take part in it.
 	Insecure bool
+
+	// KeyLog, if set, gets the secrets of each connection in the key log format
+	// of NSS (RFC 9850), one line per Write, one Write at a time. Whoever has
+	// them can decrypt it. An error of Write fails the handshake.
+	KeyLog io.Writer
 }
 
 // ParsePin reads sha256/BASE64, the form of curl and of HTTP public key pins;
@@ -105,6 +111,7 @@ func handshakeTLS(ctx context.Context, raw net.Conn, c TLSConfig, roots func() *
 		MinVersion: tls.VersionTLS12,
 		// Records start at full size: a tunnel is no web page.
 		DynamicRecordSizingDisabled: true,
+		KeyLogWriter:                c.KeyLog,
 		// Not a weakening: VerifyConnection below verifies instead, so that
 		// pins can stand for the chain and the errors carry the chain.
 		InsecureSkipVerify: true,

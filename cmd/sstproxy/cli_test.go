@@ -44,7 +44,7 @@ func TestHelpNamesEveryFlag(t *testing.T) {
 			t.Errorf("--%s is not in the help", f.Name)
 		}
 	})
-	for _, want := range []string{"Account:", "Server identity:", "Tunnel:", "Local proxy:", "Log:", "Example:\n  sstproxy connect vpn.example.com -u alice\n", "--log-level is SSTPROXY_LOG_LEVEL"} {
+	for _, want := range []string{"Account:", "Server identity:", "Tunnel:", "Local proxy:", "Log:", "Diagnosis:", "Example:\n  sstproxy connect vpn.example.com -u alice\n", "--log-level is SSTPROXY_LOG_LEVEL"} {
 		if !strings.Contains(help, want) {
 			t.Errorf("%q is not in the help", want)
 		}
@@ -170,6 +170,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"--proxy-user", "bob", "--password-file", "-", "--proxy-password-file", "-"}, nil, "standard input already holds", ""},
 		{[]string{"--log-format", "xml"}, nil, "--log-format xml: want text or json", ""},
 		{[]string{"--log-level", "loud"}, nil, "--log-level loud: want debug, info, warn or error", ""},
+		{[]string{"--keylog", dir}, nil, "--keylog " + dir + ": not a plain file", ""},
 		{[]string{"--insecure=maybe"}, nil, `invalid argument "maybe"`, ""},
 		{[]string{"-u", "alice"}, map[string]string{"SSTPROXY_MTU": "big"}, `SSTPROXY_MTU: "big": invalid syntax`, ""},
 		{[]string{"-u", "alice"}, map[string]string{"SSTPROXY_INSECURE": "maybe"}, `SSTPROXY_INSECURE: "maybe": invalid syntax`, ""},

@@ -68,6 +68,11 @@ func (a *app) connect(cmd *cobra.Command, server string, o *options) error {
 		return err
 	}
 	defer closeAll(listeners)
+	recording, err := o.record.open(&cfg, log, view.warn)
+	if err != nil {
+		return usage(cmd, err)
+	}
+	defer recording.close()
 	memory, err := netstack.ParseMemory(o.link.memory)
 	if err != nil {
 		return usage(cmd, err)

@@ -24,6 +24,7 @@ type options struct {
 	link     linkOptions
 	local    localOptions
 	logs     logOptions
+	record   recordOptions
 }
 
 // accountOptions say who logs in and how.
@@ -66,6 +67,11 @@ type logOptions struct {
 	level  string
 }
 
+// recordOptions name the files that record a session, for diagnosis.
+type recordOptions struct {
+	keylog string
+}
+
 // group is a titled part of a command's flags, as the help shows it.
 type group struct {
 	title string
@@ -95,6 +101,7 @@ func (o *options) connectGroups() []group {
 		newGroup("Tunnel", o.link.define),
 		newGroup("Local proxy", o.local.define),
 		newGroup("Log", o.logs.define),
+		newGroup("Diagnosis", o.record.define),
 	}
 }
 
@@ -131,6 +138,10 @@ func (o *localOptions) define(fs *pflag.FlagSet) {
 func (o *logOptions) define(fs *pflag.FlagSet) {
 	fs.StringVar(&o.format, "log-format", "", "write the log to standard error as text or json: `FORMAT`\n(default: readable lines on a terminal, else text)")
 	fs.StringVar(&o.level, "log-level", "", "least `LEVEL` to log: debug, info, warn, error\n(default: warn beside the readable lines, else info)")
+}
+
+func (o *recordOptions) define(fs *pflag.FlagSet) {
+	fs.StringVar(&o.keylog, "keylog", "", "append the secrets of TLS to `FILE`, in the format of NSS: with\nthem and the packets, all of the connection can be read")
 }
 
 // attach gives a command its flags and remembers their groups for the help.

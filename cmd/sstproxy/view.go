@@ -18,6 +18,7 @@ import (
 // view shows how a connection comes up and goes down: to a person on a
 // terminal, or to a log.
 type view interface {
+	warn(string)
 	connecting(tunnel.Config)
 	phase(tunnel.Progress)
 	up(tunnel.Info, []listener)
@@ -78,10 +79,12 @@ type screen struct {
 	begun time.Time
 }
 
+func (s *screen) warn(of string) { fmt.Fprintf(s.w, "%s: warning: %s\n", name, of) }
+
 func (s *screen) connecting(cfg tunnel.Config) {
 	s.begun = time.Now()
 	if cfg.TLS.Insecure {
-		fmt.Fprintf(s.w, "%s: warning: %s\n", name, insecureWarning)
+		s.warn(insecureWarning)
 	}
 	fmt.Fprintf(s.w, "connecting to %s as %s\n", cfg.Server, oneLine(cfg.User))
 }
@@ -162,9 +165,11 @@ func rounded(d time.Duration) string {
 // journal is the view as a log. The tunnel itself logs when it is up and down.
 type journal struct{ log *slog.Logger }
 
+func (j *journal) warn(of string) { j.log.Warn(of) }
+
 func (j *journal) connecting(cfg tunnel.Config) {
 	if cfg.TLS.Insecure {
-		j.log.Warn(insecureWarning)
+		j.warn(insecureWarning)
 	}
 	j.log.Info("connecting", "peer", cfg.Server, "user", cfg.User)
 }

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"sstproxy/tunnel/tunneltest"
+)
+
+// recorded runs connect with more flags until its proxy listens, and ends it.
+func recorded(t *testing.T, cfg tunneltest.Config, more ...string) outcome {
+	t.Helper()
+	cfg.Attach = tunneltest.Reflect
+	server := startServer(t, cfg)
+	c := start(t, withPassword, connectArgs(server.Addr().String(), caFile(t, server.CA()), more...)...)
+	c.proxyURL(t, "http://")
+	c.stop()
+	got := c.end(t)
+	if got.code != exitOK {
+		t.Errorf("got code %d, stderr:\n%s", got.code, got.stderr)
+	}
+	return got
+}
+
+// wantPrivate reads a file that must be its owner's alone.
+func wantPrivate(t *testing.T, path string) []byte {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := checkPrivate(info); err != nil {
+		t.Errorf("%s: %v", path, err)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// The secrets are appended and warned of.
+func TestKeylog(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys")
+	if err := os.WriteFile(path, []byte("# before\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got := recorded(t, tunneltest.Config{}, "--keylog", path)
+	if !strings.Contains(got.stderr, "WARN") || !strings.Contains(got.stderr, keylogWarning) {
+		t.Errorf("no warning in\n%s", got.stderr)
+	}
+	keys := string(wantPrivate(t, path))
+	for _, want := range []string{"# before\n", "\nCLIENT_HANDSHAKE_TRAFFIC_SECRET ", "\nSERVER_TRAFFIC_SECRET_0 "} {
+		if !strings.Contains(keys, want) {
+			t.Errorf("no %q in the key log:\n%s", want, keys)
+		}
+	}
+}
+
+// Without the flag there is no key log, whatever other programs are told.
+func TestKeylogOfOthers(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys")
+	t.Setenv("SSLKEYLOGFILE", path)
+	recorded(t, tunneltest.Config{})
+	if _, err := os.Lstat(path); err == nil {
+		t.Error("SSLKEYLOGFILE was obeyed")
+	}
+}
+
+// A new file is its owner's alone; what is not, or is no plain file, is refused.
+func TestOpenPrivate(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "new")
+	for range 2 { // created, then opened again
+		f, err := openPrivate(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.WriteString("x")
+		f.Close()
+	}
+	if got := string(wantPrivate(t, path)); got != "xx" {
+		t.Errorf("got %q, want it appended to", got)
+	}
+	if _, err := openPrivate(dir); err == nil {
+		t.Error("a folder was opened")
+	}
+	if _, err := openPrivate(filepath.Join(dir, "none", "new")); err == nil {
+		t.Error("a file in no folder was opened")
+	}
+}
+
+// A key log that can't be written to is told of, and ends no connection.
+func TestKeylogFull(t *testing.T) {
+	f, err := openPrivate(filepath.Join(t.TempDir(), "keys"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	said := newWatched()
+	if n, err := (keyLog{f, slog.New(slog.NewTextHandler(said, nil))}).Write([]byte("secret")); n != 6 || err != nil {
+		t.Errorf("got %d, %v, want all written", n, err)
+	}
+	if got := said.String(); !strings.Contains(got, "TLS secrets not written") || strings.Contains(got, "=secret") {
+		t.Errorf("got log %q, want a word about the failure and no secret", got)
+	}
+}
