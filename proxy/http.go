@@ -102,18 +102,6 @@ func (s *Server) limitRest(r *http.Request, body *requestBody) {
 	}
 }
 
-// serveSelf answers a request that is for the proxy and not for it to forward.
-func (s *Server) serveSelf(w http.ResponseWriter, r *http.Request) {
-	if r.Method == http.MethodOptions && r.RequestURI == "*" {
-		w.Header().Set("Content-Length", "0")
-		w.WriteHeader(http.StatusOK)
-		return
-	}
-	s.answer(w, r, problem{status: http.StatusNotFound, kind: "http_request_error",
-		words: "this is a proxy, not a web server: set it as HTTP or SOCKS5 proxy, for example curl -x http://" +
-			printable(r.Host) + " URL"})
-}
-
 // connect serves CONNECT (RFC 9110, section 9.3.6). It takes the connection
 // before it dials: net/http would take a client that sent data ahead of the
 // answer and then closed its sending direction for one that has left.
