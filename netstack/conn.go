@@ -39,6 +39,7 @@ type socket struct {
 	readable, writable chan struct{}
 	readEntry          waiter.Entry
 	writeEntry         waiter.Entry
+	onReadable         atomic.Pointer[func()] // see tcpConn.OnReadable
 
 	readMu, writeMu             sync.Mutex
 	readDeadline, writeDeadline deadline
@@ -57,10 +58,30 @@ func (s *socket) init(ep tcpip.Endpoint, queue *waiter.Queue, network string) {
 	s.readable = make(chan struct{}, 1)
 	s.writable = make(chan struct{}, 1)
 	const ended = waiter.EventHUp | waiter.EventErr
-	s.readEntry.Init(waiter.ChannelNotifier(s.readable), waiter.ReadableEvents|ended)
+	s.readEntry.Init((*readNotifier)(s), waiter.ReadableEvents|ended)
 	s.writeEntry.Init(waiter.ChannelNotifier(s.writable), waiter.WritableEvents|ended)
 	queue.EventRegister(&s.readEntry)
 	queue.EventRegister(&s.writeEntry)
+}
+
+// readNotifier is a socket as the endpoint sees it when there is something to
+// read.
+type readNotifier socket
+
+// NotifyEvent implements waiter.EventListener. The endpoint may be locked.
+func (n *readNotifier) NotifyEvent(waiter.EventMask) {
+	post(n.readable)
+	(*socket)(n).callReadable()
+}
+
+// callReadable calls whom OnReadable has promised it.
+func (s *socket) callReadable() {
+	if s.onReadable.Load() == nil {
+		return // as nearly always
+	}
+	if f := s.onReadable.Swap(nil); f != nil {
+		go (*f)() // ends when its caller's function does
+	}
 }
 
 // wait blocks until something was posted to wake, and fails when the socket is
@@ -123,6 +144,7 @@ func (s *socket) closeBy(prepare func()) error {
 	s.closeOnce.Do(func() {
 		err = nil
 		close(s.closed)
+		s.callReadable()
 		s.readDeadline.set(time.Time{}, s.readable)
 		s.writeDeadline.set(time.Time{}, s.writable)
 		s.queue.EventUnregister(&s.readEntry)
@@ -202,24 +224,17 @@ func (c *tcpConn) Read(b []byte) (int, error) {
 	return n, opError("read", c.network, c.local, c.remote, err)
 }
 
-// WaitRead blocks until there is something to read, an end or an error, which
-// the next Read returns. Whoever has many idle connections needs no buffer for
-// each of them so. Deadlines apply as to Read.
-func (c *tcpConn) WaitRead() error {
-	c.readMu.Lock()
-	defer c.readMu.Unlock()
-	for {
-		err := c.check(&c.readDeadline)
-		if err == nil && c.ep.Readiness(waiter.ReadableEvents|waiter.EventHUp|waiter.EventErr) != 0 {
-			return nil
-		}
-		if err == nil {
-			err = c.wait(c.readable, &c.readDeadline)
-		}
-		if err != nil {
-			return opError("read", c.network, c.local, c.remote, err)
-		}
+// OnReadable tells whether there is something to read: data, an end or an
+// error, which the next Read returns. If there is not, it has f called once, in
+// a goroutine of its own, when there may be, or when the connection is closed.
+// Whoever has many idle connections needs neither a goroutine nor a buffer for
+// each of them so. One call at a time; deadlines do not apply.
+func (c *tcpConn) OnReadable(f func()) (now bool) {
+	c.onReadable.Store(&f)
+	if c.isClosed() || c.ep.Readiness(waiter.ReadableEvents|waiter.EventHUp|waiter.EventErr) != 0 {
+		return c.onReadable.Swap(nil) != nil // nil: f has been called meanwhile
 	}
+	return false
 }
 
 func (c *tcpConn) read(b []byte) (int, error) {

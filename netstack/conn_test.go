@@ -386,9 +386,9 @@ func TestManyConnections(t *testing.T) {
 	wg.Wait()
 }
 
-// TestWaitRead: it waits for data, an end, a reset, a deadline and Close, and
+// TestOnReadable: it tells of data, of an end and of Close, at once or later, and
 // takes nothing away from the next Read.
-func TestWaitRead(t *testing.T) {
+func TestOnReadable(t *testing.T) {
 	t.Parallel()
 	w := newWires(t)
 	next := make(chan func(net.Conn))
@@ -398,31 +398,62 @@ func TestWaitRead(t *testing.T) {
 		}
 	})).(*tcpConn)
 	defer close(next)
-
-	c.SetReadDeadline(time.Now().Add(time.Millisecond))
-	if err := c.WaitRead(); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("nothing there: %v, want the deadline", err)
+	called := make(chan struct{}, 1)
+	// later calls OnReadable, which must not find anything, does something,
+	// and waits for the call. A call too many would block and be a leak.
+	later := func(do func()) {
+		t.Helper()
+		for range 2 { // the first is forgotten
+			if c.OnReadable(func() { called <- struct{}{}; called <- struct{}{} }) {
+				t.Fatal("readable")
+			}
+		}
+		do()
+		<-called
+		<-called
 	}
-	c.SetReadDeadline(time.Time{})
-	go func() { next <- func(far net.Conn) { far.Write([]byte("data")) } }()
-	b := make([]byte, 10)
-	for range 2 { // waiting twice takes nothing
-		if err := c.WaitRead(); err != nil {
-			t.Fatal(err)
+
+	later(func() { next <- func(far net.Conn) { far.Write([]byte("data")) } })
+	never := func() { t.Error("called though there is something") }
+	for range 2 {
+		if !c.OnReadable(never) {
+			t.Fatal("data is not seen")
 		}
 	}
+	b := make([]byte, 10)
 	if n, err := c.Read(b); err != nil || string(b[:n]) != "data" {
 		t.Errorf("read %q, %v", b[:n], err)
 	}
-	go func() { next <- func(far net.Conn) { far.(*tcpConn).CloseWrite() } }()
-	if err := c.WaitRead(); err != nil {
-		t.Errorf("end: %v, want nil", err)
+	later(func() { next <- func(far net.Conn) { far.(*tcpConn).CloseWrite() } })
+	if !c.OnReadable(never) {
+		t.Error("the end is not seen")
 	}
 	if _, err := c.Read(b); err != io.EOF {
 		t.Errorf("read: %v, want EOF", err)
 	}
 	c.Close()
-	if err := c.WaitRead(); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("closed: %v, want ErrClosed", err)
+	if !c.OnReadable(never) {
+		t.Error("closed: not seen")
+	}
+}
+
+// TestOnReadableClosed: whoever waits is told when the connection or the whole
+// stack is closed.
+func TestOnReadableClosed(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(w *wires, c net.Conn){
+		"connection": func(_ *wires, c net.Conn) { c.Close() },
+		"stack":      func(w *wires, _ net.Conn) { w.a.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWires(t)
+			c := w.dial(t, "tcp", w.serve(t, "tcp", ":0", func(far net.Conn) { far.Read(make([]byte, 1)) })).(*tcpConn)
+			called := make(chan struct{})
+			if c.OnReadable(func() { close(called) }) {
+				t.Fatal("readable")
+			}
+			end(w, c)
+			<-called
+		})
 	}
 }

@@ -30,25 +30,31 @@ type clientConn struct {
 	restBy atomic.Pointer[time.Time]      // see limitRest
 
 	// Under srv.mu:
-	busy   bool               // a request is under way
-	closed bool               // Close was called
-	cancel context.CancelFunc // ends what is being done for this client, or nil
+	busy   bool   // a request is under way
+	closed bool   // Close was called
+	cancel func() // ends what is being done for this client, or nil
 }
 
 // bind returns a context that ends when the connection is closed. It ends the
 // one it returned before.
 func (c *clientConn) bind(ctx context.Context) context.Context {
 	ctx, cancel := context.WithCancel(ctx)
+	c.onClose(cancel)
+	return ctx
+}
+
+// onClose has f called when the connection is closed, at once if it is. It ends
+// the context that bind returned. The server's mutex is held during f.
+func (c *clientConn) onClose(f func()) {
 	c.srv.mu.Lock()
 	defer c.srv.mu.Unlock()
 	if c.cancel != nil {
 		c.cancel()
 	}
 	if c.closed {
-		cancel()
+		f()
 	}
-	c.cancel = cancel
-	return ctx
+	c.cancel = f
 }
 
 // Read gives out the early octets first.

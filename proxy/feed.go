@@ -32,9 +32,6 @@ func newFeed(s *Server, c stream) feed {
 			return f
 		}
 	}
-	if w, ok := c.(waitReader); ok {
-		return &waitFeed{srv: s, conn: w}
-	}
 	f := &connFeed{srv: s, conn: c}
 	f.deadline, _ = c.(readDeadliner)
 	return f
@@ -75,36 +72,6 @@ func (f *rawFeed) read(fd uintptr) bool {
 }
 
 func (f *rawFeed) done(bool) {
-	if f.buf != nil {
-		f.srv.buffers.Put(f.buf)
-		f.buf = nil
-	}
-}
-
-// waitReader is a connection that can be waited for without a buffer, as those
-// of the tunnel's stack can.
-type waitReader interface {
-	io.Reader
-	WaitRead() error
-}
-
-// waitFeed takes a buffer only when there is something to read into it.
-type waitFeed struct {
-	srv  *Server
-	conn waitReader
-	buf  *relayBuffer
-}
-
-func (f *waitFeed) next() ([]byte, error) {
-	if err := f.conn.WaitRead(); err != nil {
-		return nil, err
-	}
-	f.buf = f.srv.buffer()
-	n, err := f.conn.Read(f.buf[:])
-	return f.buf[:n], err
-}
-
-func (f *waitFeed) done(bool) {
 	if f.buf != nil {
 		f.srv.buffers.Put(f.buf)
 		f.buf = nil

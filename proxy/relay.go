@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"errors"
 	"io"
 	"sync"
@@ -14,6 +13,8 @@ import (
 type relay struct {
 	srv            *Server
 	client, target stream
+	woken          func()       // = drain, if the target is a notifier
+	running        atomic.Int32 // directions that have not ended
 	start          time.Time
 	last           atomic.Int64 // time of the last movement, since start
 
@@ -23,72 +24,116 @@ type relay struct {
 	over  bool
 }
 
-// startRelay relays in a goroutine of its own, so that the one that shook hands
-// can end with all it holds.
+// startRelay moves octets until the end and closes both connections. early goes
+// to the target before anything else from the client. The goroutines are new
+// ones, so that the one that shook hands can end with all it holds.
 func (s *Server) startRelay(client *clientConn, target stream, early []byte) {
 	s.enter()
-	go func() { // ends when either connection is closed
-		defer s.leave()
-		s.relay(client, target, early)
-	}()
+	r := &relay{srv: s, client: client, target: target, start: time.Now()}
+	r.running.Store(2)
+	r.allowSilence(s.cfg.IdleTimeout)
+	client.onClose(r.clientClosed)
+	go r.up(early) // ends when either connection is closed
+	if n, ok := target.(notifier); ok {
+		r.woken = func() { r.drain(n) }
+		if n.OnReadable(r.woken) {
+			go r.woken() // ends when there is nothing to read
+		}
+		return
+	}
+	go r.down() // ends when either connection is closed
 }
 
-// relay moves octets until the end and closes both connections. early goes to
-// the target before anything else from the client.
-func (s *Server) relay(client *clientConn, target stream, early []byte) {
-	r := &relay{srv: s, client: client, target: target, start: time.Now()}
-	r.allowSilence(s.cfg.IdleTimeout)
-	// A direction that waits for the target to take something would not notice
-	// that Shutdown has closed the client.
-	release := context.AfterFunc(client.bind(context.Background()), r.abort)
-	done := make(chan struct{})
-	go func() { // ends when either connection is closed
-		defer close(done)
-		r.finish(client, r.move(client, newFeed(s, target)))
-	}()
-	r.finish(target, r.up(early))
-	<-done
-	release()
-	r.stop()
-	target.Close()
-	client.Close()
+// clientClosed is called when the client's connection is being closed. If that
+// was by Shutdown, a direction that waits for the target to take something
+// would not notice.
+func (r *relay) clientClosed() {
+	if r.running.Load() > 0 {
+		go r.dropTarget() // which waits for nothing but the stack's locks
+	}
 }
 
 // up moves the client's octets to the target.
-func (r *relay) up(early []byte) error {
+func (r *relay) up(early []byte) {
 	if len(early) > 0 {
 		if _, err := r.target.Write(early); err != nil {
-			return err
+			r.finish(r.target, err)
+			return
 		}
 	}
-	return r.move(r.target, newFeed(r.srv, r.client))
+	r.finish(r.target, r.move(r.target, newFeed(r.srv, r.client)))
 }
 
-// move copies until the source's end, which is no error.
+// down moves the target's octets to the client.
+func (r *relay) down() {
+	r.finish(r.client, r.move(r.client, newFeed(r.srv, r.target)))
+}
+
+// move copies until the source's end.
 func (r *relay) move(dst io.Writer, src feed) error {
 	for {
 		b, err := src.next()
-		if len(b) > 0 {
-			r.touch()
-			if _, werr := dst.Write(b); werr != nil {
-				err = werr
-			}
-			r.touch()
-		}
+		err = r.pass(dst, b, err)
 		src.done(err != nil)
-		if err == io.EOF {
-			return nil
-		}
 		if err != nil {
 			return err
 		}
 	}
 }
 
-// finish passes the end of one direction on: an orderly end as a half-close, a
-// failure as a reset, so that nobody takes a part for the whole.
+// pass writes what a read returned, and returns the first error of both.
+func (r *relay) pass(dst io.Writer, b []byte, err error) error {
+	if len(b) == 0 {
+		return err
+	}
+	r.touch()
+	if _, werr := dst.Write(b); werr != nil {
+		err = werr
+	}
+	r.touch()
+	return err
+}
+
+// notifier is a connection that needs no goroutine while there is nothing to
+// read, as those of the tunnel's stack. OnReadable tells whether there is; if
+// not, it has f called once, in a goroutine of its own, when there may be.
+type notifier interface {
+	io.Reader
+	OnReadable(f func()) (now bool)
+}
+
+// drain moves what the target has for the client, and has itself called when
+// there is more.
+func (r *relay) drain(src notifier) {
+	for src.OnReadable(r.woken) {
+		b := r.srv.buffer()
+		n, err := src.Read(b[:])
+		err = r.pass(r.client, b[:n], err)
+		r.srv.buffers.Put(b)
+		if err != nil {
+			r.finish(r.client, err)
+			return
+		}
+	}
+}
+
+// finish passes the end of one direction on, which is io.EOF if it is orderly,
+// and closes both connections if it was the last.
 func (r *relay) finish(dst stream, err error) {
-	if err != nil {
+	r.end(dst, err)
+	if r.running.Add(-1) > 0 {
+		return
+	}
+	r.stop()
+	r.target.Close()
+	r.client.Close()
+	r.srv.leave()
+}
+
+// end passes an orderly end on as a half-close, a failure as a reset, so that
+// nobody takes a part for the whole.
+func (r *relay) end(dst stream, err error) {
+	if err != io.EOF {
 		r.abort()
 		return
 	}
@@ -99,9 +144,13 @@ func (r *relay) finish(dst stream, err error) {
 	}
 }
 
-func (r *relay) abort() {
+func (r *relay) dropTarget() {
 	reset(r.target)
 	r.target.Close()
+}
+
+func (r *relay) abort() {
+	r.dropTarget()
 	if c, ok := r.client.(*clientConn); ok {
 		c.abort()
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -27,11 +28,16 @@ var tunnels = map[string]func(t testing.TB, addr string) (*net.TCPConn, io.Reade
 	},
 }
 
-// eachTunnel runs f for both protocols.
+// eachTunnel runs f for both protocols, and for both kinds of target.
 func eachTunnel(t *testing.T, cfg Config, server func(*net.TCPConn), f func(t *testing.T, c *net.TCPConn, r io.Reader)) {
 	for name, open := range tunnels {
 		t.Run(name, func(t *testing.T) {
 			cfg.Dial = (&dials{to: listen(t, server)}).dial
+			c, r := open(t, serve(t, cfg, ModeAuto).addr)
+			f(t, c, r)
+		})
+		t.Run(name+" to a notifier", func(t *testing.T) {
+			cfg.Dial = notifying(listen(t, server)).Dial
 			c, r := open(t, serve(t, cfg, ModeAuto).addr)
 			f(t, c, r)
 		})
@@ -255,43 +261,85 @@ func TestConnFeedWithoutDeadline(t *testing.T) {
 	f.done(true)
 }
 
-// waitScript is a script that can be waited for.
-type waitScript struct {
-	script
-	waited int
-	err    error
+// TestNotifierHoldsNothing: what waits for a connection of the tunnel's stack is
+// no goroutine, and ends with the connection all the same.
+func TestNotifierHoldsNothing(t *testing.T) {
+	far := make(chan net.Conn, 1)
+	cfg := notifying(listen(t, func(c *net.TCPConn) {
+		far <- c
+		io.Copy(io.Discard, c)
+	}))
+	c := socksConnected(t, serve(t, cfg, ModeAuto).addr)
+	server := wait(t, far, "the target")
+	for range 3 {
+		write(t, server, "x")
+		want(t, c, "x")
+	}
+	stacks := make([]byte, 1<<20)
+	for strings.Contains(string(stacks[:runtime.Stack(stacks, true)]), "(*relay).drain") {
+		runtime.Gosched() // the last round is just ending
+	}
+	c.CloseWrite()
+	wantEOF(t, c)
 }
 
-func (s *waitScript) WaitRead() error { s.waited++; return s.err }
+// notified is a connection with OnReadable.
+type notified struct {
+	*net.TCPConn
+	mu    sync.Mutex
+	in    bytes.Buffer // what has been read
+	err   error
+	woken func()
+}
 
-// TestWaitFeed: a buffer is taken after the wait and given back at once.
-func TestWaitFeed(t *testing.T) {
-	src := &waitScript{script: script{lengths: []int{10, 1 << 20}}}
-	f, ok := newFeed(New(failing(io.EOF)), struct {
-		waitReader
-		io.WriteCloser
-	}{src, nil}).(*waitFeed)
-	if !ok {
-		t.Fatal("newFeed does not see WaitRead")
-	}
-	for i, want := range []int{10, 256 << 10} {
-		b, err := f.next()
-		if err != nil || len(b) != want || src.waited != i+1 {
-			t.Errorf("read %d: %d octets, %v, after %d waits, want %d", i, len(b), err, src.waited, want)
+// notifying is a configuration whose connections to the target are notifiers.
+func notifying(to string) Config {
+	return Config{Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		c, err := new(net.Dialer).DialContext(ctx, "tcp", to)
+		if err != nil {
+			return nil, err
 		}
-		if f.done(false); f.buf != nil {
-			t.Errorf("read %d: the buffer is kept", i)
+		n := &notified{TCPConn: c.(*net.TCPConn)}
+		go n.fill() // ends with the connection
+		return n, nil
+	}}
+}
+
+func (n *notified) fill() {
+	b := make([]byte, 64<<10)
+	for {
+		m, err := n.TCPConn.Read(b)
+		n.mu.Lock()
+		n.in.Write(b[:m])
+		n.err = err
+		if n.woken != nil {
+			go n.woken()
+			n.woken = nil
+		}
+		n.mu.Unlock()
+		if err != nil {
+			return
 		}
 	}
-	if _, err := f.next(); err != io.EOF {
-		t.Errorf("got %v, want EOF", err)
+}
+
+func (n *notified) Read(b []byte) (int, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.in.Len() == 0 {
+		return 0, n.err
 	}
-	f.done(true)
-	src.err = net.ErrClosed
-	if _, err := f.next(); !errors.Is(err, net.ErrClosed) || f.buf != nil {
-		t.Errorf("got %v, buffer %t, want ErrClosed and none", err, f.buf != nil)
+	return n.in.Read(b)
+}
+
+func (n *notified) OnReadable(f func()) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.in.Len() > 0 || n.err != nil {
+		return true
 	}
-	f.done(true)
+	n.woken = f
+	return false
 }
 
 // TestRawFeedHoldsNothing: while it waits, a feed on a socket has no buffer.
