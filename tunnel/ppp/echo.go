@@ -14,6 +14,8 @@ const magicLen = 4
 type liveness struct {
 	sent, heard time.Time
 	echoed      time.Time // our last LCP Echo-Request
+	probed      time.Time // by Probe, while nothing was heard since; else zero
+	patience    time.Duration
 }
 
 func (v *liveness) start(now time.Time) { v.sent, v.heard, v.echoed = now, now, now }
@@ -24,6 +26,20 @@ func (l *Link) Heard(now time.Time) {
 	if now.After(l.live.heard) {
 		l.live.heard = now
 	}
+	if !now.Before(l.live.probed) {
+		l.live.probed = time.Time{}
+	}
+}
+
+// Probe asks the peer for a sign of life at once: an Echo-Request goes out, and
+// if nothing is heard within d the link ends with ErrEchoTimeout. It does
+// nothing while LCP is not open, when the Restart timer does the same.
+func (l *Link) Probe(now time.Time, d time.Duration) {
+	if l.lcp.state != opened || l.cfg.EchoInterval < 0 || !l.live.probed.IsZero() {
+		return
+	}
+	l.live.probed, l.live.patience = now, d
+	l.echo(now)
 }
 
 // Sent tells the link that some packet went to the peer at now; frames from
@@ -52,11 +68,23 @@ func (l *Link) nextKeepalive() time.Time {
 	if l.lcp.state != opened || l.cfg.EchoInterval < 0 {
 		return time.Time{}
 	}
-	next, end := l.nextEcho(), l.live.heard.Add(l.cfg.EchoTimeout)
+	next, end := l.nextEcho(), l.echoEnd()
 	if end.Before(next) {
 		return end
 	}
 	return next
+}
+
+// echoEnd is when silence ends the link.
+func (l *Link) echoEnd() time.Time {
+	end := l.live.heard.Add(l.cfg.EchoTimeout)
+	if l.live.probed.IsZero() {
+		return end
+	}
+	if probe := l.live.probed.Add(l.live.patience); probe.Before(end) {
+		return probe
+	}
+	return end
 }
 
 // keepalive sends an Echo-Request after a time of silence in either direction:
@@ -66,10 +94,14 @@ func (l *Link) keepalive(now time.Time) {
 	if due := l.nextKeepalive(); due.IsZero() || now.Before(due) {
 		return
 	}
-	if !now.Before(l.live.heard.Add(l.cfg.EchoTimeout)) {
+	if !now.Before(l.echoEnd()) {
 		l.fail(now, ErrEchoTimeout)
 		return
 	}
+	l.echo(now)
+}
+
+func (l *Link) echo(now time.Time) {
 	l.live.echoed = now
 	l.send(now, ProtoLCP, Packet{Code: EchoRequest, Identifier: l.nextID(), Data: l.appendMagic(nil)})
 }
@@ -105,15 +137,14 @@ func (l *Link) sendEchoReply(now time.Time, pkt Packet) {
 // information is what the peer told about itself (RFC 1570).
 type information struct {
 	identification string
-	remaining      time.Duration
-	told           bool
+	ends           time.Time // by the last Time-Remaining; zero: not told
 }
 
 // maxText bounds a text of the peer's that we keep, in octets.
 const maxText = 255
 
 // take reads an Identification (RFC 1570 §1.1) or Time-Remaining (§1.2).
-func (i *information) take(pkt Packet) {
+func (i *information) take(now time.Time, pkt Packet) {
 	if len(pkt.Data) < magicLen {
 		return
 	}
@@ -125,8 +156,9 @@ func (i *information) take(pkt Packet) {
 	if len(data) < 4 {
 		return
 	}
+	i.ends = time.Time{}
 	if s := binary.BigEndian.Uint32(data); s != 0xFFFFFFFF { // "all ones": for ever
-		i.remaining, i.told = time.Duration(s)*time.Second, true
+		i.ends = now.Add(time.Duration(s) * time.Second)
 	}
 }
 
@@ -134,9 +166,9 @@ func (i *information) take(pkt Packet) {
 // such as "MSRASV5.20", without control characters; empty if there was none.
 func (l *Link) Identification() string { return l.info.identification }
 
-// TimeRemaining is what the peer's last LCP Time-Remaining packet said; ok is
-// false if there was none, or the time is without limit.
-func (l *Link) TimeRemaining() (d time.Duration, ok bool) { return l.info.remaining, l.info.told }
+// Ends is when the link will end by the peer's last LCP Time-Remaining packet;
+// zero if there was none, or the time is without limit.
+func (l *Link) Ends() time.Time { return l.info.ends }
 
 // printable makes a text of the peer's fit for a log line.
 func printable(b []byte) string {

@@ -59,6 +59,9 @@ func (s *server) send(frame []byte) {
 	s.collect()
 }
 
+// probe asks for a sign of life within d.
+func (s *server) probe(d time.Duration) { s.l.Probe(s.now, d); s.collect() }
+
 // next takes the Link's next frame.
 func (s *server) next() []byte {
 	s.t.Helper()

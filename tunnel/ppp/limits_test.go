@@ -180,6 +180,33 @@ func TestEchoTimeout(t *testing.T) {
 	}
 }
 
+// A probe ends the link soon, unless something is heard since it was sent.
+func TestProbe(t *testing.T) {
+	s := connect(t, Config{})
+	s.probe(time.Second)
+	s.want(lcp(ConfigureRequest, 1, ourMagic))
+	s.wantIdle() // the Restart timer is at work
+
+	s = connect(t, Config{})
+	s.network()
+	s.wait(time.Second)
+	s.probe(3 * time.Second)
+	s.want(lcp(EchoRequest, 4, "01020304"))
+	s.probe(time.Second) // one is under way
+	s.wantIdle()
+	s.l.Heard(s.now.Add(-time.Millisecond)) // before the probe
+	s.wait(2999 * time.Millisecond)
+	s.wantAlive()
+	s.l.Heard(s.now)
+	s.wait(3 * time.Second)
+	s.wantAlive()
+	s.probe(3 * time.Second)
+	s.wait(3 * time.Second)
+	if !errors.Is(s.l.Err(), ErrEchoTimeout) {
+		t.Errorf("got %v", s.l.Err())
+	}
+}
+
 // A frame flood without Pending in between stays within bounds.
 func TestPendingBounded(t *testing.T) {
 	s := connect(t, Config{})

@@ -51,6 +51,9 @@ type Config struct {
 	Addr netip.Addr
 	// IPv6 asks for IPV6CP, once IPCP is open or refused.
 	IPv6 bool
+	// InterfaceID is the interface identifier to ask for in IPV6CP; zero asks
+	// for a random one.
+	InterfaceID [8]byte
 	// FirstRestart is how long the first Configure-Request of a protocol
 	// waits before it is repeated; 0 means 250 ms. From then on it is 3 s
 	// (RFC 1661 §4.6). accel-ppp drops an IPCP Request that comes within
@@ -140,7 +143,7 @@ func NewLink(cfg Config) *Link {
 	l := &Link{cfg: cfg.withDefaults()}
 	l.lcpOpts = newLCPOptions(l.cfg.Methods, l.cfg.MRU, l.random)
 	l.ipcpOpts = newIPCPOptions(l.cfg.Addr)
-	l.ipv6cpOpts = &ipv6cpOptions{rand: l.random}
+	l.ipv6cpOpts = &ipv6cpOptions{rand: l.random, ours: cfg.InterfaceID}
 	l.lcp = control{proto: ProtoLCP, opts: l.lcpOpts}
 	l.ipcp = control{proto: ProtoIPCP, opts: l.ipcpOpts}
 	l.ipv6cp = control{proto: ProtoIPV6CP, opts: l.ipv6cpOpts}

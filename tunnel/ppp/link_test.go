@@ -179,16 +179,16 @@ func TestTolerableRejects(t *testing.T) {
 func TestTimeRemaining(t *testing.T) {
 	s := connect(t, Config{})
 	s.network()
-	if _, ok := s.l.TimeRemaining(); ok {
+	if !s.l.Ends().IsZero() {
 		t.Error("told before it was")
 	}
 	s.send(lcp(TimeRemaining, 1, "00000000 ffffffff"))
-	if _, ok := s.l.TimeRemaining(); ok {
+	if !s.l.Ends().IsZero() {
 		t.Error("no limit taken for one")
 	}
 	s.send(lcp(TimeRemaining, 1, "00000000 0000003c", text("soon")))
-	if d, ok := s.l.TimeRemaining(); !ok || d != time.Minute {
-		t.Errorf("got %v, %v", d, ok)
+	if got, want := s.l.Ends(), s.now.Add(time.Minute); !got.Equal(want) {
+		t.Errorf("ends at %v, want %v", got, want)
 	}
 	s.send(lcp(Identification, 1, "00000000", strings.Repeat("41", 1000)))
 	if n := len(s.l.Identification()); n != maxText {

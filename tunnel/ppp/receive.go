@@ -110,7 +110,7 @@ func (l *Link) receiveControl(now time.Time, c *control, info []byte) {
 	case EchoRequest:
 		l.receiveEcho(now, pkt)
 	case Identification, TimeRemaining:
-		l.info.take(pkt)
+		l.info.take(now, pkt)
 	}
 }
 
