@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http/httptrace"
 	"strings"
@@ -45,11 +46,13 @@ type dialer struct {
 	phase Phase     // the one under way
 	start time.Time // of the whole
 	mark  time.Time // end of the last phase
+	times []any     // of the phases, for the log
 }
 
 // done ends the phase under way and starts the next.
 func (d *dialer) done(detail string) {
 	now := time.Now()
+	d.times = append(d.times, slog.Duration(d.phase.String(), now.Sub(d.mark)))
 	if d.cfg.Progress != nil {
 		d.cfg.Progress(Progress{Phase: d.phase, Duration: now.Sub(d.mark), Detail: detail})
 	}
@@ -58,11 +61,11 @@ func (d *dialer) done(detail string) {
 
 func (d *dialer) dial(ctx context.Context) (*Session, error) {
 	if err := d.cfg.check(); err != nil {
-		return nil, err
+		return nil, &configError{err}
 	}
 	address, serverName, err := d.cfg.endpoint()
 	if err != nil {
-		return nil, err
+		return nil, &configError{err}
 	}
 	roots := d.cfg.TLS.loadRoots() // meanwhile
 	raw, err := d.dialTCP(ctx, address)
@@ -79,7 +82,7 @@ func (d *dialer) dial(ctx context.Context) (*Session, error) {
 	}
 	s.log.Info("tunnel up", "peer", raw.RemoteAddr(), "family", s.info.Family, "addr", s.info.IPv4.Addr,
 		"dns", s.info.IPv4.DNS, "mtu", s.info.MTU, "auth", s.info.Method, "binding", s.info.Hash,
-		"tls", tls.VersionName(s.info.TLSVersion), "dur", time.Since(d.start))
+		"tls", tls.VersionName(s.info.TLSVersion), "dur", time.Since(d.start), slog.Group("phases", d.times...))
 	return s, nil
 }
 

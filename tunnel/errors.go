@@ -29,6 +29,20 @@ var (
 	// smaller packets than before: what is on its way would be lost.
 	ErrMTUChanged = errors.New("server lowered the largest packet size of the tunnel")
 
+	// ErrNetworkChanged means that this host has left the network over which it
+	// reached the server.
+	ErrNetworkChanged = errors.New("the network of this machine has changed")
+
+	// ErrReconnect means that [Keeper.Reconnect] was called.
+	ErrReconnect = errors.New("reconnect requested")
+
+	// ErrReplaced means that the next session is up before the server ends this
+	// one, as it had announced.
+	ErrReplaced = errors.New("replaced before its announced end")
+
+	// ErrConnectTimeout means that a session was not up in time.
+	ErrConnectTimeout = errors.New("not connected in time")
+
 	// ErrRunning means that Run was called twice, or after Close.
 	ErrRunning = errors.New("session is already running or closed")
 )

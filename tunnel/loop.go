@@ -26,10 +26,15 @@ const (
 	// bindingWindow is how soon after Call Connected an end means that the
 	// server refused the crypto binding: they all check it on receipt.
 	bindingWindow = 3 * time.Second
+	// A timer that fires lateAfter too late tells that the process, or the whole
+	// machine, slept. What the server has sent meanwhile is read within
+	// lateGrace, and only then may its silence count.
+	lateAfter = time.Second
+	lateGrace = 200 * time.Millisecond
 )
 
-// Session is an SSTP session. Info and Close may be called from any goroutine,
-// Run once.
+// Session is an SSTP session. Run is called once; the other methods may be
+// called from any goroutine.
 type Session struct {
 	log *slog.Logger
 	mtu int // the user's bound
@@ -47,7 +52,10 @@ type Session struct {
 	linkUp    bool      // the link was told that its lower layer is up
 	connected time.Time // when Call Connected went out
 	timer     *time.Timer
-	cause     error // why the session ends; the first one counts
+	due       time.Time // when it should fire
+	graced    bool      // it fired late and was set again
+	announced time.Time // the end of the session, by the server's word
+	cause     error     // why the session ends; the first one counts
 
 	// What reader and writer share with the loop.
 	base     time.Time               // heard and sent count from here
@@ -60,6 +68,10 @@ type Session struct {
 	writeErr chan error              // capacity 1
 	stop     chan struct{}           // ends the writer
 	wg       sync.WaitGroup          // reader and writer
+
+	probes chan time.Duration // from Probe; capacity 1
+	breaks chan error         // from Break; capacity 1
+	ends   chan time.Time     // to whom it concerns; capacity 1
 
 	quit    chan struct{} // closed by Close
 	quitted sync.Once
@@ -80,10 +92,12 @@ func newSession(cfg Config, raw *batchConn, conn *tls.Conn, family sstp.Family, 
 		call: sstp.NewCall(sstp.CallConfig{Certificate: conn.ConnectionState().PeerCertificates[0].Raw}),
 		link: ppp.NewLink(ppp.Config{
 			User: cfg.User, Password: cfg.Password, Methods: cfg.methods(),
-			Addr: cfg.RequestAddress, IPv6: cfg.IPv6.with(family), FirstRestart: firstRestart(rtt),
+			Addr: cfg.RequestAddress, IPv6: cfg.IPv6.with(family), InterfaceID: cfg.RequestInterfaceID,
+			FirstRestart: firstRestart(rtt), EchoInterval: cfg.echoInterval(), EchoTimeout: cfg.echoTimeout(),
 		}),
 		timer: time.NewTimer(time.Hour), base: time.Now(),
 		inbound: make(chan frame, 16), writeErr: make(chan error, 1),
+		probes: make(chan time.Duration, 1), breaks: make(chan error, 1), ends: make(chan time.Time, 1),
 		stop: make(chan struct{}), quit: make(chan struct{}), ended: make(chan struct{}),
 	}
 	s.out.init()
@@ -180,6 +194,28 @@ func (s *Session) Close() error {
 	return nil
 }
 
+// Probe asks the server for a sign of life. If nothing at all comes from it
+// within the given time, the session ends with [ppp.ErrEchoTimeout].
+func (s *Session) Probe(within time.Duration) {
+	select {
+	case s.probes <- within:
+	default: // one is under way
+	}
+}
+
+// Break ends the session at once, without the words of an orderly end: the
+// way to the server is known to be gone. Run returns cause.
+func (s *Session) Break(cause error) {
+	select {
+	case s.breaks <- cause:
+	default:
+	}
+}
+
+// Ends is told, by the server's LCP Time-Remaining (RFC 1570 1.2), when the
+// session will end. The channel holds the last word and is never closed.
+func (s *Session) Ends() <-chan time.Time { return s.ends }
+
 // errQuit is what a turn returns after Close.
 var errQuit = errors.New("session closed")
 
@@ -203,7 +239,15 @@ func (s *Session) turn(ctx context.Context, quit <-chan struct{}) error {
 	case err := <-s.writeErr:
 		s.hearLastWords()
 		s.lost(err)
+	case within := <-s.probes:
+		s.catchUp()
+		s.link.Probe(time.Now(), within)
+	case err := <-s.breaks:
+		s.cut(err)
 	case <-s.timer.C:
+		if s.wasLate() {
+			return nil
+		}
 		s.catchUp()
 		now := time.Now()
 		s.call.Advance(now)
@@ -234,6 +278,7 @@ func (s *Session) hearLastWords() {
 
 // catchUp tells the state machines what passed them by on the data path.
 func (s *Session) catchUp() {
+	s.graced = false
 	heard := s.base.Add(time.Duration(s.heard.Load()))
 	s.call.Heard(heard)
 	s.link.Heard(heard)
@@ -250,7 +295,18 @@ func (s *Session) arm() {
 		s.timer.Stop()
 		return
 	}
-	s.timer.Reset(time.Until(next))
+	wait := time.Until(next)
+	if s.graced {
+		wait = max(wait, lateGrace)
+	}
+	s.due = time.Now().Add(wait)
+	s.timer.Reset(wait)
+}
+
+// wasLate tells, once, whether the timer fired much later than it was set for.
+func (s *Session) wasLate() bool {
+	s.graced = !s.graced && time.Since(s.due) > lateAfter
+	return s.graced
 }
 
 // receive hands a frame to the layer it is for.
@@ -285,6 +341,7 @@ func (s *Session) settle() {
 		s.cause = s.outdated()
 		open = s.cause == nil
 		s.learnIPv6()
+		s.learnEnd()
 		s.flush() // the Ack that opened the protocol goes before its first packet
 	}
 	if s.open.Swap(open) != open {
@@ -300,9 +357,12 @@ func (s *Session) note() {
 	// That its lower layer is down is the call's news to the link, not a cause.
 	if err := s.link.Err(); err != nil && !errors.Is(err, ppp.ErrDown) {
 		s.cause = err
+		if errors.Is(err, ppp.ErrEchoTimeout) {
+			s.cut(err) // who does not answer reads no farewell either
+		}
 		return
 	}
-	if s.cause = s.call.Err(); s.cause != nil && s.bindingRefused(s.cause) {
+	if s.cause = s.call.Err(); s.bindingRefused(s.cause) {
 		s.cause = &BindingError{Err: s.cause}
 	}
 }
@@ -310,7 +370,7 @@ func (s *Session) note() {
 // bindingRefused tells whether an end looks like the answer to our Call
 // Connected: RRAS and accel-ppp abort with a status, others just close.
 func (s *Session) bindingRefused(err error) bool {
-	if s.connected.IsZero() || s.info.MTU != 0 {
+	if err == nil || s.connected.IsZero() || s.info.MTU != 0 {
 		return false // not sent yet, or the server has gone on since
 	}
 	var abort *sstp.AbortError
@@ -338,6 +398,21 @@ func (s *Session) learnIPv6() {
 	}
 }
 
+// learnEnd passes on what the server said about the end of the session.
+func (s *Session) learnEnd() {
+	end := s.link.Ends()
+	if end.Equal(s.announced) {
+		return
+	}
+	s.announced = end
+	s.log.Info("the server announces the end of the session", "at", end)
+	select {
+	case <-s.ends: // an older word
+	default:
+	}
+	s.ends <- end
+}
+
 // outdated tells whether a renegotiation gave what Info and the stack above
 // can't follow: another address, or an MTU too small for the packets of now.
 func (s *Session) outdated() error {
@@ -356,6 +431,15 @@ func (s *Session) lost(err error) {
 	now := time.Now()
 	s.call.LowerDown(now, err)
 	s.link.Down(now)
+}
+
+// cut ends the session without another word to the server.
+func (s *Session) cut(err error) {
+	if s.cause == nil {
+		s.cause = err
+	}
+	s.lost(err)
+	s.raw.Close()
 }
 
 // over tells whether the session can't go on.
@@ -411,9 +495,10 @@ func (s *Session) end(bound time.Duration) {
 	s.timer.Stop()
 	close(s.ended)
 	if cause != nil {
-		s.log.Info("tunnel down", "err", cause)
+		origin := OriginOf(cause)
+		s.log.Debug("tunnel down", "by", origin.By, "layer", origin.Layer, "err", cause)
 	} else {
-		s.log.Info("tunnel down on request")
+		s.log.Debug("tunnel down on request")
 	}
 }
 

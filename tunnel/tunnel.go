@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -52,11 +53,18 @@ type Config struct {
 	RequestAddress netip.Addr
 
 	// IPv6 says whether IPV6CP is negotiated too, after IPCP.
-	IPv6 IPv6
+	// RequestInterfaceID is the interface identifier asked for then; zero
+	// means any.
+	IPv6               IPv6
+	RequestInterfaceID [8]byte
 
 	// MTU is the largest IP packet of the tunnel in octets, 576 to 1500; 0
 	// means 1500. The peer's MRU lowers it.
 	MTU int
+
+	// Keepalive is how long the server may be silent before that counts; after
+	// three times as long it is taken for dead. 0 means 15 s.
+	Keepalive time.Duration
 
 	// DialContext opens the TCP connection; nil means a net.Dialer.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
@@ -242,7 +250,24 @@ func (c Config) check() error {
 	if len(c.User) > 255 || len(c.Password) > 255 {
 		return errors.New("user name or password is longer than 255 octets")
 	}
+	if c.Keepalive < 0 {
+		return fmt.Errorf("keepalive %v: want more than 0", c.Keepalive)
+	}
 	return c.TLS.check()
+}
+
+// defaultKeepalive is Config.Keepalive unless set.
+const defaultKeepalive = 15 * time.Second
+
+// echoTimeout is the silence that ends a session.
+func (c Config) echoTimeout() time.Duration {
+	return 3 * cmp.Or(c.Keepalive, defaultKeepalive)
+}
+
+// echoInterval is the silence that is answered with an LCP echo: SoftEther 4
+// hangs up when it has heard nothing from us for 10 s.
+func (c Config) echoInterval() time.Duration {
+	return min(cmp.Or(c.Keepalive, defaultKeepalive), 5*time.Second)
 }
 
 func (c Config) methods() []ppp.Method {

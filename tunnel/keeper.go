@@ -1,0 +1,380 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// KeeperConfig says what a [Keeper] keeps up.
+type KeeperConfig struct {
+	// Tunnel is the configuration of every session. From the second one on the
+	// address of the one before is asked for.
+	Tunnel Config
+
+	// ConnectTimeout bounds each attempt; 0 means one minute.
+	ConnectTimeout time.Duration
+
+	// GiveUpAfter is how long the tunnel may be down before Run returns the
+	// last cause; 0 is the first loss, negative never.
+	GiveUpAfter time.Duration
+
+	// KeepTrying also retries the first connection. Without it that has one
+	// attempt: who has just typed a wrong name wants to know.
+	KeepTrying bool
+
+	// Secret, if set, is asked for a password before each login that needs a new
+	// one: passwords from it are never sent twice. An error of it ends Run.
+	Secret func(context.Context) (string, error)
+
+	// Up is called when a session is up and says where its packets come from
+	// and go to. An error of it ends Run. Down is called when packets no longer
+	// move. Both are called on Run's goroutine.
+	Up   func(Info) (Packets, error)
+	Down func()
+
+	// Changed, if set, is told every new state, one at a time and in order. It
+	// must not block.
+	Changed func(State)
+}
+
+// Keeper keeps a tunnel up: it connects, and when the session is lost it
+// connects again, at once, then after growing pauses, until it is told to stop
+// or it would be wrong to go on (see [Permanent]). Run is called once; the
+// other methods may be called from any goroutine.
+type Keeper struct {
+	cfg  KeeperConfig
+	log  *slog.Logger
+	kick chan struct{}  // capacity 1: Reconnect was called
+	wg   sync.WaitGroup // what a session leaves behind when another takes its place
+
+	// Owned by Run.
+	host    <-chan hostEvent // what happened to this machine
+	backoff backoff
+	begun   time.Time // of the last attempt
+	down    time.Time // since when the tunnel is down; the start at first
+	unsent  bool      // the password at hand was not shown to a server
+
+	telling sync.Mutex // held while Changed is told; taken before mu
+	mu      sync.Mutex
+	state   State
+	changed chan struct{} // closed and replaced by each change
+}
+
+// NewKeeper returns a Keeper; Run sets it to work.
+func NewKeeper(cfg KeeperConfig) *Keeper {
+	if cfg.ConnectTimeout <= 0 {
+		cfg.ConnectTimeout = time.Minute
+	}
+	now := time.Now()
+	return &Keeper{
+		down: now, cfg: cfg, log: cfg.Tunnel.logger(), kick: make(chan struct{}, 1),
+		state: State{Since: now, Changed: now}, changed: make(chan struct{}),
+	}
+}
+
+// State returns the present state and a channel that is closed when there is
+// another.
+func (k *Keeper) State() (State, <-chan struct{}) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.state, k.changed
+}
+
+// Reconnect ends the session in order and connects again at once; while there
+// is none it ends the pause before the next attempt.
+func (k *Keeper) Reconnect() {
+	select {
+	case k.kick <- struct{}{}:
+	default:
+	}
+}
+
+// set changes the state and tells it.
+func (k *Keeper) set(change func(*State)) {
+	k.telling.Lock()
+	defer k.telling.Unlock()
+	k.mu.Lock()
+	change(&k.state)
+	state := k.state
+	close(k.changed)
+	k.changed = make(chan struct{})
+	k.mu.Unlock()
+	if k.cfg.Changed != nil {
+		k.cfg.Changed(state)
+	}
+}
+
+// enter begins a status.
+func (k *Keeper) enter(status Status, change func(*State)) {
+	k.set(func(s *State) {
+		now := time.Now()
+		if (status == StatusUp) != (s.Status == StatusUp) {
+			s.Changed = now
+		}
+		s.Status, s.Since, s.NextTry = status, now, time.Time{}
+		if change != nil {
+			change(s)
+		}
+	})
+}
+
+// Run keeps the tunnel up until ctx ends, which is orderly and no error, or
+// until it has to give up: then it returns the last cause, see [Dial] and
+// [Session.Run].
+func (k *Keeper) Run(ctx context.Context) error {
+	defer k.wg.Wait()
+	if k.host == nil {
+		watch := newHostWatch(thisHost())
+		defer watch.Close()
+		k.host = watch.events
+	}
+	for {
+		err := k.once(ctx)
+		if ctx.Err() != nil {
+			err = nil
+		} else if wait, again := k.again(err); again && k.pause(ctx, wait, err) {
+			continue
+		} else if ctx.Err() != nil {
+			err = nil
+		}
+		k.enter(StatusEnded, func(s *State) {
+			if err != nil {
+				s.Cause = err
+			}
+		})
+		return err
+	}
+}
+
+// once connects and stays with the session until it ends.
+func (k *Keeper) once(ctx context.Context) error {
+	if err := k.secret(ctx); err != nil {
+		return err
+	}
+	s, err := k.connect(ctx)
+	if err != nil {
+		return err
+	}
+	for s != nil && err == nil {
+		s, err = k.stay(ctx, s)
+	}
+	return err
+}
+
+// again tells whether to try once more after err, and how long to wait before.
+func (k *Keeper) again(err error) (wait time.Duration, ok bool) {
+	state, _ := k.State()
+	switch {
+	case Permanent(err), isA[*hookError](err):
+		return 0, false
+	case state.Up == 0 && !k.cfg.KeepTrying:
+		return 0, false
+	}
+	if !errors.Is(err, ErrReconnect) {
+		wait = k.backoff.next(rand.Float64())
+	}
+	left, bounded := k.left()
+	return wait, !bounded || wait < left
+}
+
+// left is how long the tunnel may still be down.
+func (k *Keeper) left() (d time.Duration, bounded bool) {
+	if k.cfg.GiveUpAfter < 0 {
+		return 0, false
+	}
+	return k.cfg.GiveUpAfter - time.Since(k.down), true
+}
+
+// leastPause keeps attempts apart when the network comes and goes.
+const leastPause = time.Second
+
+// pause waits before the next attempt, unless there is a reason to make it
+// sooner. It returns false if ctx has ended.
+func (k *Keeper) pause(ctx context.Context, wait time.Duration, cause error) bool {
+	next := time.Now().Add(wait)
+	k.enter(StatusWaiting, func(s *State) { s.Cause, s.NextTry = cause, next })
+	if wait == 0 {
+		return ctx.Err() == nil
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-timer.C:
+			return true
+		case <-k.kick:
+			return true
+		case <-k.host:
+			k.backoff.failures = min(k.backoff.failures, 1)
+			next = k.begun.Add(leastPause)
+			timer.Reset(time.Until(next))
+		}
+	}
+}
+
+// secret asks for a password if the last one may be known to a server.
+func (k *Keeper) secret(ctx context.Context) error {
+	if k.cfg.Secret == nil || k.unsent {
+		return nil
+	}
+	password, err := k.cfg.Secret(ctx)
+	if err != nil {
+		return &hookError{err}
+	}
+	k.cfg.Tunnel.Password, k.unsent = password, true
+	return nil
+}
+
+// hookError is an error of one of the user's functions: it ends Run.
+type hookError struct{ err error }
+
+func (e *hookError) Error() string { return e.err.Error() }
+
+func (e *hookError) Unwrap() error { return e.err }
+
+// connect makes one attempt.
+func (k *Keeper) connect(ctx context.Context) (*Session, error) {
+	k.begun = time.Now()
+	k.enter(StatusConnecting, func(s *State) { s.Phase, s.Timings, s.Attempt = PhaseResolve, nil, s.Attempt+1 })
+	cfg := k.next()
+	cfg.Progress = func(p Progress) {
+		k.set(func(s *State) { s.Phase, s.Timings = p.Phase+1, append(s.Timings[:len(s.Timings):len(s.Timings)], p) })
+		if k.cfg.Tunnel.Progress != nil {
+			k.cfg.Tunnel.Progress(p)
+		}
+	}
+	s, err := k.dialNext(ctx, cfg)
+	if failed, ok := errors.AsType[*Error](err); !ok || failed.Phase >= PhaseAuth {
+		k.unsent = false
+	}
+	return s, err
+}
+
+// next is the configuration of the next session: with the address of the last.
+func (k *Keeper) next() Config {
+	cfg := k.cfg.Tunnel
+	cfg.Progress = nil
+	state, _ := k.State()
+	if addr := state.Info.IPv4.Addr; addr.IsValid() {
+		cfg.RequestAddress = addr
+	}
+	cfg.RequestInterfaceID = state.Info.IPv6.InterfaceID
+	return cfg
+}
+
+func (k *Keeper) dialNext(ctx context.Context, cfg Config) (*Session, error) {
+	timeout := k.cfg.ConnectTimeout
+	if left, bounded := k.left(); bounded && left > 0 {
+		timeout = min(timeout, left)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, ErrConnectTimeout)
+	defer cancel()
+	return Dial(ctx, cfg)
+}
+
+// stay carries the packets of s until it ends. If another session has taken its
+// place before, that is returned, without an error.
+func (k *Keeper) stay(ctx context.Context, s *Session) (*Session, error) {
+	packets, err := k.cfg.Up(s.Info())
+	if err != nil {
+		s.Close()
+		return nil, &hookError{err}
+	}
+	changed := packets.Changed
+	packets.Changed = func(info Info) {
+		k.set(func(st *State) { st.Info = info })
+		if changed != nil {
+			changed(info)
+		}
+	}
+	begun := time.Now()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx, packets) }() // ends with the session
+	k.enter(StatusUp, func(st *State) { st.Info, st.Attempt, st.Up = s.Info(), 0, st.Up+1 })
+
+	heir, err := k.attend(ctx, s, ended, cancel)
+	k.backoff.lasted(time.Since(begun))
+	if heir == nil {
+		k.down = time.Now()
+		k.cfg.Down()
+	}
+	return heir, err
+}
+
+// What a session is given to show that it is alive, and how long before its
+// announced end the next one is made.
+const (
+	probeTime = 3 * time.Second
+	breakLead = 15 * time.Second
+)
+
+// attend waits for the end of a running session and for what calls for one.
+func (k *Keeper) attend(ctx context.Context, s *Session, ended <-chan error, end context.CancelCauseFunc) (heir *Session, err error) {
+	dialing, stop := context.WithCancel(ctx)
+	defer stop()
+	heirs := make(chan *Session)
+	var early <-chan time.Time
+	for {
+		select {
+		case err := <-ended:
+			if err == nil {
+				err = context.Cause(ctx)
+			}
+			return nil, err
+		case <-k.kick:
+			end(ErrReconnect)
+		case <-k.host:
+			if localAddressGone(s.raw.Conn) {
+				s.Break(ErrNetworkChanged)
+			}
+			s.Probe(probeTime) // it slept, or the way to the server may be another
+		case at := <-s.Ends():
+			early = k.before(at)
+		case <-early:
+			k.wg.Go(func() { k.dialHeir(dialing, s, heirs) }) // ends with dialing
+		case heir := <-heirs:
+			end(ErrReplaced)
+			k.wg.Go(func() { // ends with the session
+				<-ended
+				heir.out.wake() // the old writer may have taken a signal from Ready
+			})
+			return heir, nil
+		}
+	}
+}
+
+// before is when to make the next session of one that ends at the given time;
+// never if that needs another password.
+func (k *Keeper) before(end time.Time) <-chan time.Time {
+	if end.IsZero() || k.cfg.Secret != nil {
+		return nil
+	}
+	return time.After(time.Until(end.Add(-breakLead)))
+}
+
+// dialHeir makes the session that takes the place of s. It must have the same
+// address, or connections would be cut that a quick break lets live: the server
+// may have to see the end of s before it gives that address again.
+func (k *Keeper) dialHeir(ctx context.Context, s *Session, heirs chan<- *Session) {
+	heir, err := k.dialNext(ctx, k.next())
+	if err != nil {
+		k.log.Info("no second session before the end of the first", "err", err)
+		return
+	}
+	if heir.Info().IPv4.Addr == s.Info().IPv4.Addr {
+		select {
+		case heirs <- heir:
+			return
+		case <-ctx.Done():
+		}
+	}
+	heir.Close()
+}
