@@ -21,22 +21,22 @@ const drainTime = 3 * time.Second
 
 // client is one tunnel with the stack at its end and the proxies before it.
 type client struct {
-	tunnel    tunnel.Config
-	proxy     proxy.Config // Dial is the stack's
+	keeper    tunnel.KeeperConfig // Up, Down and Changed are the client's
+	proxy     proxy.Config        // Dial is the client's
 	listeners []listener
-	timeout   time.Duration // for the tunnel to come up
+	wait      time.Duration // of a dial for a tunnel that is down
 	memory    netstack.Memory
 	view      view
 	log       *slog.Logger
 
-	// up, if set, is called once when the proxies serve. When it returns, or
-	// if it is nil, the client goes on until it is stopped or lost; an error
-	// ends it.
+	// up, if set, is called once when the tunnel is up for the first time. When
+	// it returns, or if it is nil, the client goes on until it is stopped or
+	// has to give up; an error ends it.
 	up func(context.Context, tunnel.Info) error
 }
 
-// run connects and serves until ctx ends, which is no error, or the tunnel is
-// lost, which is.
+// run connects, serves, and connects again when the session is lost, until ctx
+// ends, which is no error, or the tunnel can't be kept up, which is.
 func (c *client) run(ctx context.Context) error {
 	stack, err := netstack.New(netstack.Config{
 		Headroom: tunnel.Headroom, PutHeader: tunnel.PutHeader, Memory: c.memory, Logger: c.log,
@@ -45,30 +45,23 @@ func (c *client) run(ctx context.Context) error {
 		return err
 	}
 	defer stack.Close()
-	session, err := c.dial(ctx)
-	if ctx.Err() != nil {
-		if err == nil {
-			session.Close()
-		}
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if err := stack.SetLink(linkOf(session.Info())); err != nil {
-		session.Close()
-		return err
-	}
-	return c.serve(ctx, session, stack)
+	c.keeper.Up = func(info tunnel.Info) (tunnel.Packets, error) { return c.packets(stack), stack.SetLink(linkOf(info)) }
+	c.keeper.Down = stack.LinkDown
+	c.keeper.Changed = c.view.state
+	c.view.begin(c.keeper.Tunnel, c.listeners)
+	return c.serve(ctx, tunnel.NewKeeper(c.keeper), stack)
 }
 
-// dial brings the tunnel up, or gives up after the time allowed.
-func (c *client) dial(ctx context.Context) (*tunnel.Session, error) {
-	c.view.connecting(c.tunnel)
-	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, errConnectTimeout)
-	defer cancel()
-	c.tunnel.Logger, c.tunnel.Progress = c.log, c.view.phase
-	return tunnel.Dial(ctx, c.tunnel)
+// packets joins a session and the stack.
+func (c *client) packets(stack *netstack.Stack) tunnel.Packets {
+	return tunnel.Packets{
+		Deliver: stack.Deliver, Ready: stack.Ready(), Fill: stack.Fill, Stalled: stack.Stalled,
+		Changed: func(info tunnel.Info) {
+			if err := stack.SetLink(linkOf(info)); err != nil {
+				c.log.Warn("no IPv6", "err", err)
+			}
+		},
+	}
 }
 
 // linkOf is what the stack needs to know of a session.
@@ -80,39 +73,21 @@ func linkOf(info tunnel.Info) netstack.Link {
 	return link
 }
 
-// setLink passes on what came up after the start.
-func (c *client) setLink(stack *netstack.Stack, info tunnel.Info) {
-	if err := stack.SetLink(linkOf(info)); err != nil {
-		c.log.Warn("no IPv6", "err", err)
-	}
-}
-
-// errSessionEnded stands for a session that ended without telling why.
-var errSessionEnded = errors.New("the session has ended")
-
-// serve runs the session and the proxies until ctx ends or one of them does.
-func (c *client) serve(ctx context.Context, session *tunnel.Session, stack *netstack.Stack) error {
+// serve runs the tunnel and the proxies until ctx ends or one of them does.
+func (c *client) serve(ctx context.Context, keeper *tunnel.Keeper, stack *netstack.Stack) error {
 	memory := newTrimmer(debug.FreeOSMemory)
 	defer memory.stop()
-	c.proxy.Dial, c.proxy.ConnsChanged, c.proxy.Logger = stack.DialContext, memory.count, c.log
+	gate := &gate{keeper: keeper, dial: stack.DialContext, wait: c.wait}
+	c.proxy.Dial, c.proxy.ConnsChanged, c.proxy.Logger = gate.dialContext, memory.count, c.log
+	c.proxy.DialTimeout = dialTimeout + c.wait
 	server := proxy.New(c.proxy)
 
 	over, fail := context.WithCancelCause(ctx) // on request, or with whatever ends first
 	defer fail(nil)
-	linked, unlink := context.WithCancel(context.WithoutCancel(ctx))
-	defer unlink()
+	kept, release := context.WithCancel(context.WithoutCancel(ctx))
+	defer release()
 	var wg sync.WaitGroup
-	wg.Go(func() { // ends with the session, at the latest when unlinked
-		err := session.Run(linked, tunnel.Packets{
-			Deliver: stack.Deliver, Ready: stack.Ready(), Fill: stack.Fill, Stalled: stack.Stalled,
-			Changed: func(info tunnel.Info) { c.setLink(stack, info) },
-		})
-		stack.LinkDown()
-		if err == nil {
-			err = errSessionEnded
-		}
-		fail(err)
-	})
+	wg.Go(func() { fail(keeper.Run(kept)) }) // ends with the tunnel, at the latest when released
 	for _, l := range c.listeners {
 		wg.Go(func() { // ends with the server's shutdown
 			if err := server.Serve(l, l.endpoint.Mode); over.Err() == nil {
@@ -120,23 +95,39 @@ func (c *client) serve(ctx context.Context, session *tunnel.Session, stack *nets
 			}
 		})
 	}
-	defer watchState(func() { logState(c.log, stack) })()
-	c.view.up(session.Info(), c.listeners)
-	if c.up != nil {
-		if err := c.up(over, session.Info()); err != nil {
-			fail(err)
-		}
-	}
+	wg.Go(func() { c.whenUp(over, keeper, fail) }) // ends with over
+	defer onSignals(keeper.Reconnect, func() { logState(c.log, keeper, stack) }, func() { fail(errStopped) })()
 
 	<-over.Done()
 	c.stop(ctx, server)
-	unlink()
+	release()
 	wg.Wait()
 	c.view.down()
 	if ctx.Err() != nil || errors.Is(context.Cause(over), errStopped) {
 		return nil
 	}
 	return context.Cause(over)
+}
+
+// dialTimeout bounds a dial through a tunnel that is up.
+const dialTimeout = time.Minute
+
+// whenUp calls c.up when the tunnel is up for the first time.
+func (c *client) whenUp(ctx context.Context, keeper *tunnel.Keeper, fail context.CancelCauseFunc) {
+	for c.up != nil {
+		state, changed := keeper.State()
+		if state.IsUp() {
+			if err := c.up(ctx, state.Info); err != nil {
+				fail(err)
+			}
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // stop ends the proxies: in order if that was asked for, at once if the tunnel

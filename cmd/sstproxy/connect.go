@@ -77,7 +77,14 @@ func (a *app) connect(cmd *cobra.Command, server string, o *options) error {
 	if err != nil {
 		return usage(cmd, err)
 	}
-	c := &client{tunnel: cfg, listeners: listeners, timeout: o.link.connectTimeout, memory: memory, view: view, log: log}
+	c := &client{
+		keeper: tunnel.KeeperConfig{
+			Tunnel: cfg, ConnectTimeout: o.link.connectTimeout,
+			GiveUpAfter: o.survival.giveUpAfter, KeepTrying: o.survival.keepTrying,
+		},
+		listeners: listeners, wait: o.survival.waitForTunnel, memory: memory, view: view, log: log,
+	}
+	c.keeper.Tunnel.Logger = log
 	if err := a.secrets(ctx, o, c); err != nil {
 		if ctx.Err() != nil || errors.Is(err, errStopped) {
 			return nil
@@ -112,6 +119,7 @@ func (o *options) tunnelConfig(server string) (tunnel.Config, error) {
 		Server: server, ServerName: o.identity.serverName, TLS: identity,
 		User: o.account.user, AllowPAP: o.account.allowPAP, Methods: methods,
 		RequestAddress: address, IPv6: ipv6Words[o.link.ipv6], MTU: o.link.mtu,
+		Keepalive: o.survival.keepalive,
 	}, nil
 }
 
@@ -208,9 +216,13 @@ func (a *app) secrets(ctx context.Context, o *options, c *client) (err error) {
 	if o.account.passwordFile == "-" && o.local.proxyPasswordFile == "-" {
 		return errors.New("--proxy-password-file -: standard input already holds the password of the account")
 	}
-	c.tunnel.Password, err = a.readSecret(ctx, secret{
-		who: o.account.user, file: o.account.passwordFile, flag: "--password-file", env: envPrefix + "PASSWORD",
-	})
+	account := secret{who: o.account.user, file: o.account.passwordFile, flag: "--password-file", env: envPrefix + "PASSWORD"}
+	if o.account.once {
+		once := &onceSecret{source: account, app: a}
+		c.keeper.Secret, err = once.next, once.read(ctx)
+	} else {
+		c.keeper.Tunnel.Password, err = a.readSecret(ctx, account)
+	}
 	if err != nil || o.local.proxyUser == "" {
 		return err
 	}

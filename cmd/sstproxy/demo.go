@@ -74,6 +74,9 @@ func (a *app) demo(cmd *cobra.Command, o *demoOptions) error {
 	if err != nil {
 		return usage(cmd, err)
 	}
+	if s, ok := view.(*screen); ok {
+		s.brief = true
+	}
 	listeners, note, err := o.open(cmd)
 	if err != nil {
 		return err
@@ -90,11 +93,14 @@ func (a *app) demo(cmd *cobra.Command, o *demoOptions) error {
 		d.say("note     %s", note)
 	}
 	c := &client{
-		tunnel: tunnel.Config{
-			Server: server.Addr().String(), User: demoUser, Password: demoPassword,
-			TLS: tunnel.TLSConfig{CA: server.CA()},
+		keeper: tunnel.KeeperConfig{
+			Tunnel: tunnel.Config{
+				Server: server.Addr().String(), User: demoUser, Password: demoPassword,
+				TLS: tunnel.TLSConfig{CA: server.CA()}, Logger: log,
+			},
+			ConnectTimeout: demoTimeout, GiveUpAfter: never,
 		},
-		listeners: listeners, timeout: demoTimeout, view: demoView{view}, log: log, up: d.run,
+		listeners: listeners, wait: demoTimeout, view: view, log: log, up: d.run,
 	}
 	return c.run(cmd.Context())
 }
@@ -118,11 +124,6 @@ func (o *demoOptions) open(cmd *cobra.Command) (listeners []listener, note strin
 	}
 	return listeners, note, err
 }
-
-// demoView leaves to the demonstration what it says itself.
-type demoView struct{ view }
-
-func (demoView) up(tunnel.Info, []listener) {}
 
 // demonstration is what the demo does once the proxies serve.
 type demonstration struct {

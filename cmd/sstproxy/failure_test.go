@@ -299,7 +299,7 @@ func TestSessionLost(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			server := startServer(t, tunneltest.Config{Attach: tunneltest.Reflect})
-			c := start(t, withPassword, connectArgs(server.Addr().String(), caFile(t, server.CA()))...)
+			c := start(t, withPassword, connectArgs(server.Addr().String(), caFile(t, server.CA()), "--give-up-after", "0")...)
 			c.stderr.wait(t, "proxy listening")
 			for _, conn := range server.Sessions() {
 				test.end(conn)

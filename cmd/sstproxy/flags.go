@@ -22,6 +22,7 @@ type options struct {
 	account  accountOptions
 	identity identityOptions
 	link     linkOptions
+	survival survivalOptions
 	local    localOptions
 	logs     logOptions
 	record   recordOptions
@@ -32,6 +33,7 @@ type accountOptions struct {
 	user         string
 	passwordFile string
 	auth         []string
+	once         bool
 	allowPAP     bool
 }
 
@@ -51,6 +53,14 @@ type linkOptions struct {
 	memory         string
 	ipv6           string
 	connectTimeout time.Duration
+}
+
+// survivalOptions say how a loss of the connection is noticed and survived.
+type survivalOptions struct {
+	keepalive     time.Duration
+	waitForTunnel time.Duration
+	giveUpAfter   time.Duration
+	keepTrying    bool
 }
 
 // localOptions describe the proxies on this machine.
@@ -99,6 +109,7 @@ func (o *options) connectGroups() []group {
 		newGroup("Account", o.account.define),
 		newGroup("Server identity", o.identity.define),
 		newGroup("Tunnel", o.link.define),
+		newGroup("Reconnect", o.survival.define),
 		newGroup("Local proxy", o.local.define),
 		newGroup("Log", o.logs.define),
 		newGroup("Diagnosis", o.record.define),
@@ -110,6 +121,7 @@ func (o *accountOptions) define(fs *pflag.FlagSet) {
 	fs.StringVar(&o.passwordFile, "password-file", "", "read the password from `FILE`; - is standard input, /dev/fd/N\nan open descriptor. Else SSTPROXY_PASSWORD, else a prompt")
 	fs.BoolVar(&o.allowPAP, "allow-pap", false, "also accept CHAP-MD5 and PAP: they prove nothing about the\nserver, and PAP shows it the password")
 	fs.StringSliceVar(&o.auth, "auth", nil, "accept only these `METHODS`, strongest first: mschapv2,\nchap-md5, pap; the last two need --allow-pap")
+	fs.BoolVar(&o.once, "one-time-password", false, "ask for another password at each new connection; none is sent\ntwice")
 }
 
 func (o *identityOptions) define(fs *pflag.FlagSet) {
@@ -126,6 +138,30 @@ func (o *linkOptions) define(fs *pflag.FlagSet) {
 	fs.StringVar(&o.memory, "memory", netstack.MemoryNormal.String(), "buffers of a connection: small (2 MiB), normal (16 MiB) or\nlarge (64 MiB) at most `SIZE`, for long fast paths")
 	fs.StringVar(&o.ipv6, "ipv6", "auto", "negotiate IPv6 too: on, off, or auto, which leaves SoftEther out\n(it stops for four seconds and carries none): `WHEN`")
 	fs.DurationVar(&o.connectTimeout, "connect-timeout", time.Minute, "give up when the tunnel is not up after `TIME`")
+}
+
+func (o *survivalOptions) define(fs *pflag.FlagSet) {
+	fs.DurationVar(&o.keepalive, "keepalive", 15*time.Second, "take the server for dead after three times `TIME` of silence")
+	fs.DurationVar(&o.waitForTunnel, "wait-for-tunnel", 30*time.Second, "let clients of the proxies wait for `TIME` while the tunnel is\ndown before they are told so")
+	fs.DurationVar(&o.giveUpAfter, "give-up-after", never, "end with code 1 when the tunnel was down for `TIME`; 0 ends at\nthe first loss")
+	fs.Lookup("give-up-after").DefValue = "never"
+	fs.BoolVar(&o.keepTrying, "keep-trying", false, "also try the first connection again when it fails, as for a\nservice that starts before the network")
+}
+
+// never is no time: it does not come.
+const never time.Duration = -1
+
+func (o *survivalOptions) check() error {
+	if o.keepalive < time.Second {
+		return fmt.Errorf("--keepalive %v: want 1s or more", o.keepalive)
+	}
+	if o.waitForTunnel < 0 {
+		return fmt.Errorf("--wait-for-tunnel %v: want 0 or more", o.waitForTunnel)
+	}
+	if o.giveUpAfter < 0 && o.giveUpAfter != never {
+		return fmt.Errorf("--give-up-after %v: want 0 or more", o.giveUpAfter)
+	}
+	return nil
 }
 
 func (o *localOptions) define(fs *pflag.FlagSet) {
@@ -200,7 +236,7 @@ func unwrapped(err error) error {
 
 // check finds what is wrong with the options by looking at them alone.
 func (o *options) check() error {
-	return errors.Join(o.account.check(), o.link.check())
+	return errors.Join(o.account.check(), o.link.check(), o.survival.check())
 }
 
 func (o *accountOptions) check() error {

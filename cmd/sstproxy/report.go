@@ -81,8 +81,9 @@ func (e *listenError) Unwrap() error { return e.err }
 var (
 	// errStopped means that the user asked for the end.
 	errStopped = errors.New("stopped on request")
-	// errConnectTimeout means that the tunnel was not up in time.
-	errConnectTimeout = errors.New("not connected in time")
+	// errOnceUsed means that the next login needs another password than the one
+	// at hand.
+	errOnceUsed = errors.New("one-time password used")
 )
 
 // Hints that several failures share.
@@ -117,7 +118,7 @@ func explain(err error) report {
 		return report{what: use.Error(), hint: fmt.Sprintf("Try '%s --help'.", use.command), code: exitUsage}
 	case errors.As(err, &listen):
 		return explainListen(listen)
-	case errors.Is(err, errConnectTimeout):
+	case errors.Is(err, tunnel.ErrConnectTimeout):
 		return explainTimeout(where)
 
 	case errors.As(err, &cert):
@@ -168,6 +169,12 @@ func explain(err error) report {
 		return failed("the server has gone silent: nothing came from it any more, not even answers", hintNet)
 	case errors.Is(err, sstp.ErrFraming), errors.Is(err, sstp.ErrMalformed):
 		return failed("the server sent something that is not SSTP", hintReport)
+	case errors.Is(err, tunnel.ErrNetworkChanged):
+		return failed("this machine has left the network over which it reached the server", hintNet)
+	case errors.Is(err, tunnel.ErrReconnect):
+		return failed("you asked for a new connection", "wait until it is up")
+	case errors.Is(err, errOnceUsed):
+		return failed("the one-time password was used, and there is no way to ask for another", "run it again with a new one")
 	case errors.Is(err, tunnel.ErrFlood):
 		return failed("the server sends requests faster than it takes the answers", hintAgain)
 	case errors.Is(err, tunnel.ErrAddressChanged):

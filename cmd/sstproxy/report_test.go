@@ -79,10 +79,10 @@ func TestExplain(t *testing.T) {
 		{"host unreachable", dial(syscall.EHOSTUNREACH), "no way to the server's network", "this machine's network", 1},
 		{"tcp timeout", dial(syscall.ETIMEDOUT), "does not answer at all", "firewall", 1},
 		{"tcp otherwise", dial(syscall.EPERM), "can't connect to the server: dial tcp: connect: operation not permitted", "network", 1},
-		{"too slow: name", at(tunnel.PhaseResolve, errConnectTimeout), `not up in time; it was at the step "resolve"`, "name server", 1},
-		{"too slow: tcp", at(tunnel.PhaseTCP, fmt.Errorf("%w (%w)", errConnectTimeout, context.DeadlineExceeded)), `the step "tcp"`, "firewall", 1},
-		{"too slow: tls", at(tunnel.PhaseTLS, errConnectTimeout), `the step "tls"`, "silent", 1},
-		{"too slow: lcp", at(tunnel.PhaseLCP, errConnectTimeout), `the step "lcp"`, "--connect-timeout", 1},
+		{"too slow: name", at(tunnel.PhaseResolve, tunnel.ErrConnectTimeout), `not up in time; it was at the step "resolve"`, "name server", 1},
+		{"too slow: tcp", at(tunnel.PhaseTCP, fmt.Errorf("%w (%w)", tunnel.ErrConnectTimeout, context.DeadlineExceeded)), `the step "tcp"`, "firewall", 1},
+		{"too slow: tls", at(tunnel.PhaseTLS, tunnel.ErrConnectTimeout), `the step "tls"`, "silent", 1},
+		{"too slow: lcp", at(tunnel.PhaseLCP, tunnel.ErrConnectTimeout), `the step "lcp"`, "--connect-timeout", 1},
 
 		// TLS.
 		{"not tls", at(tunnel.PhaseTLS, tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"}), "does not speak TLS", "HTTPS port", 1},

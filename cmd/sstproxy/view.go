@@ -1,9 +1,7 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"strings"
@@ -15,13 +13,13 @@ import (
 	"sstproxy/tunnel/ppp"
 )
 
-// view shows how a connection comes up and goes down: to a person on a
-// terminal, or to a log.
+// view shows how a connection comes up, goes down and comes up again: to a
+// person on a terminal, or to a log. state is told each state of the tunnel, by
+// one goroutine at a time.
 type view interface {
 	warn(string)
-	connecting(tunnel.Config)
-	phase(tunnel.Progress)
-	up(tunnel.Info, []listener)
+	begin(tunnel.Config, []listener)
+	state(tunnel.State)
 	stopping()
 	down()
 }
@@ -73,44 +71,6 @@ func (o *logOptions) threshold() (slog.Level, error) {
 // insecureWarning is what --insecure gives up, in one sentence.
 const insecureWarning = "--insecure: the server's certificate is not checked; whoever can redirect this connection can read and change all of it"
 
-// screen is the view for a person.
-type screen struct {
-	w     io.Writer
-	begun time.Time
-}
-
-func (s *screen) warn(of string) { fmt.Fprintf(s.w, "%s: warning: %s\n", name, of) }
-
-func (s *screen) connecting(cfg tunnel.Config) {
-	s.begun = time.Now()
-	if cfg.TLS.Insecure {
-		s.warn(insecureWarning)
-	}
-	fmt.Fprintf(s.w, "connecting to %s as %s\n", cfg.Server, oneLine(cfg.User))
-}
-
-func (s *screen) phase(p tunnel.Progress) {
-	fmt.Fprintf(s.w, "  %-8v %8s  %s\n", p.Phase, rounded(p.Duration), oneLine(p.Detail))
-}
-
-func (s *screen) up(info tunnel.Info, listeners []listener) {
-	fmt.Fprintf(s.w, "connected in %s\n\n", rounded(time.Since(s.begun)))
-	for _, f := range facts(info) {
-		fmt.Fprintf(s.w, "  %-8s %s\n", f[0], oneLine(f[1]))
-	}
-	fmt.Fprintln(s.w)
-	for _, l := range listeners {
-		for _, u := range l.urls() {
-			fmt.Fprintf(s.w, "  %s\n", u)
-		}
-	}
-	fmt.Fprintf(s.w, "\nCtrl-C disconnects\n")
-}
-
-func (s *screen) stopping() { fmt.Fprintln(s.w, "disconnecting; Ctrl-C again quits at once") }
-
-func (s *screen) down() { fmt.Fprintln(s.w, "disconnected") }
-
 // facts are what a person wants to know of a tunnel, as name and value.
 func facts(info tunnel.Info) [][2]string {
 	family := string(info.Family)
@@ -161,32 +121,3 @@ func rounded(d time.Duration) string {
 	}
 	return d.Round(time.Millisecond).String()
 }
-
-// journal is the view as a log. The tunnel itself logs when it is up and down.
-type journal struct{ log *slog.Logger }
-
-func (j *journal) warn(of string) { j.log.Warn(of) }
-
-func (j *journal) connecting(cfg tunnel.Config) {
-	if cfg.TLS.Insecure {
-		j.warn(insecureWarning)
-	}
-	j.log.Info("connecting", "peer", cfg.Server, "user", cfg.User)
-}
-
-func (j *journal) phase(p tunnel.Progress) {
-	j.log.LogAttrs(context.Background(), slog.LevelInfo, "phase done",
-		slog.String("phase", p.Phase.String()), slog.Duration("dur", p.Duration), slog.String("detail", p.Detail))
-}
-
-func (j *journal) up(_ tunnel.Info, listeners []listener) {
-	for _, l := range listeners {
-		for _, u := range l.urls() {
-			j.log.Info("proxy listening", "url", u)
-		}
-	}
-}
-
-func (j *journal) stopping() { j.log.Info("disconnecting") }
-
-func (j *journal) down() { j.log.Info("disconnected") }
