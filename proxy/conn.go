@@ -3,6 +3,7 @@ package proxy
 import (
 	"bufio"
 	"bytes"
+	"container/list"
 	"context"
 	"errors"
 	"io"
@@ -30,9 +31,10 @@ type clientConn struct {
 	restBy atomic.Pointer[time.Time]      // see limitRest
 
 	// Under srv.mu:
-	busy   bool   // a request is under way
-	closed bool   // Close was called
-	cancel func() // ends what is being done for this client, or nil
+	busy   bool          // a request is under way
+	idle   *list.Element // in srv.idle, or nil
+	closed bool          // Close was called
+	cancel func()        // ends what is being done for this client, or nil
 }
 
 // bind returns a context that ends when the connection is closed. It ends the
@@ -106,11 +108,16 @@ func (c *clientConn) abort() {
 	c.Close()
 }
 
-// setBusy notes whether a request is under way, for Shutdown.
+// setBusy notes whether a request is under way, for Shutdown and dropIdle.
 func (c *clientConn) setBusy(busy bool) {
 	c.srv.mu.Lock()
-	c.busy = busy
+	if _, open := c.srv.conns[c]; open {
+		c.srv.noteBusy(c, busy)
+	}
 	c.srv.mu.Unlock()
+	if !busy {
+		c.srv.dropIdle(c.srv.cfg.MaxIdle)
+	}
 }
 
 // linger closes the connection in a way that lets the client read the last

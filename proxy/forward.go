@@ -7,7 +7,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/http/httputil"
+	"net/textproto"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -91,7 +93,24 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request, body *requestBo
 		},
 	}
 	defer resetBroken(r)
-	p.ServeHTTP(quiet100{w}, r)
+	p.ServeHTTP(quiet100{w}, r.WithContext(limit1xx(r.Context())))
+}
+
+// max1xx bounds the informational answers to one request: each is passed on,
+// and a server could send nothing else for ever.
+const max1xx = 32
+
+// limit1xx returns a context in which the transport gives up after max1xx.
+func limit1xx(ctx context.Context) context.Context {
+	n := 0
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		Got1xxResponse: func(int, textproto.MIMEHeader) error { // in one goroutine, that of the connection
+			if n++; n > max1xx {
+				return fmt.Errorf("more than %d informational answers", max1xx)
+			}
+			return nil
+		},
+	})
 }
 
 // resetBroken goes on with the panic by which an answer that broke off ends,
@@ -206,6 +225,12 @@ func (s *Server) modify(w http.ResponseWriter, r *http.Request, body *requestBod
 			return fmt.Errorf("%w: before the end of the request", errUpgrade)
 		}
 		return s.switchProtocols(w, r, res)
+	}
+	if tooManyFields(res.Header) {
+		return fmt.Errorf("the answer has more than %d header fields", maxFields)
+	}
+	if endsHere(r) {
+		w.Header().Set("Connection", "close")
 	}
 	if _, ok := res.Header["Content-Type"]; !ok {
 		w.Header()["Content-Type"] = nil // keeps net/http from guessing one

@@ -71,6 +71,11 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := rc.EnableFullDuplex(); err != nil {
 		s.cfg.Logger.Debug("full duplex", "err", err)
 	}
+	if tooManyFields(r.Header) {
+		s.answer(w, r, problem{status: http.StatusRequestHeaderFieldsTooLarge, kind: "http_request_error",
+			words: fmt.Sprintf("the request has more than %d header fields", maxFields)})
+		return
+	}
 	if r.Method != http.MethodConnect && !r.URL.IsAbs() {
 		s.serveSelf(w, r)
 		return
@@ -89,6 +94,25 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.forward(w, r, body)
+}
+
+// endsHere reports whether the connection ends with the answer, because what
+// follows might have been meant as a part of this request. net/http does not
+// show a Content-Length beside chunks, nor Transfer-Encoding in HTTP/1.0, and
+// after either "the server MUST close the connection" (RFC 9112, section 6.1).
+func endsHere(r *http.Request) bool { return len(r.TransferEncoding) > 0 || !r.ProtoAtLeast(1, 1) }
+
+// maxFields bounds the number of header fields, which cost more memory than
+// they have octets.
+const maxFields = 256
+
+// tooManyFields reports whether a header has more than maxFields.
+func tooManyFields(h http.Header) bool {
+	n := 0
+	for _, v := range h {
+		n += len(v)
+	}
+	return n > maxFields
 }
 
 // limitRest bounds the time for what is left of a request's body after its
@@ -247,7 +271,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, p problem) {
 	s.logProblem(r.RemoteAddr, r.Method, p)
 	h, body := p.message()
 	maps.Copy(w.Header(), h)
-	if b, ok := r.Body.(*requestBody); ok && !b.ended.Load() {
+	if b, ok := r.Body.(*requestBody); ok && !b.ended.Load() || endsHere(r) {
 		w.Header().Set("Connection", "close")
 	}
 	w.WriteHeader(p.status)

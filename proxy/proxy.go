@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -39,6 +40,13 @@ type Config struct {
 	// others in the kernel's queue. 0 = 16384.
 	MaxConns int
 
+	// MaxIdle is the number of client connections without a request under way,
+	// be it that the first is not complete or that the last is answered. A
+	// further one ends the one that has been idle longest. More than half of
+	// MaxConns is taken for that half, so that who says nothing keeps nobody
+	// out. 0 = 1024.
+	MaxIdle int
+
 	// HandshakeTimeout bounds the time from accepting a connection to its
 	// complete SOCKS request or HTTP header. 0 = 30 s.
 	HandshakeTimeout time.Duration
@@ -71,6 +79,10 @@ func (c Config) withDefaults() Config {
 	if c.MaxConns == 0 {
 		c.MaxConns = 16384
 	}
+	if c.MaxIdle == 0 {
+		c.MaxIdle = 1024
+	}
+	c.MaxIdle = max(min(c.MaxIdle, c.MaxConns/2), 1)
 	def := func(d *time.Duration, v time.Duration) {
 		if *d == 0 {
 			*d = v
@@ -106,6 +118,7 @@ type Server struct {
 	mu        sync.Mutex
 	listeners map[net.Listener]struct{}
 	conns     map[*clientConn]struct{}
+	idle      list.List     // of the *clientConn that are not busy, the longest idle first
 	jobs      int           // goroutines and handlers running
 	quiet     chan struct{} // if not nil: closed when neither is left
 }
@@ -157,6 +170,9 @@ func (s *Server) Serve(l net.Listener, m Mode) error {
 		if !passes(err) {
 			return fmt.Errorf("proxy: accept: %w", err)
 		}
+		if anyOf(syscall.EMFILE, syscall.ENFILE)(err) {
+			s.dropIdle(0)
+		}
 		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 		s.cfg.Logger.Warn("accept failed", "err", err, "retry", pause)
 		s.wait(pause)
@@ -194,6 +210,7 @@ func (s *Server) admit(c net.Conn, m Mode) error {
 		return ErrClosed
 	}
 	s.cfg.ConnsChanged()
+	s.dropIdle(s.cfg.MaxIdle - 1)
 	cc := &clientConn{Conn: c, srv: s}
 	if !s.add(cc) {
 		cc.Close()
@@ -304,11 +321,39 @@ func (s *Server) add(c *clientConn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.conns[c] = struct{}{}
+	s.noteBusy(c, false)
 	if s.isClosing() {
 		return false
 	}
 	s.jobs++
 	return true
+}
+
+// noteBusy keeps the list of idle connections. The caller holds the mutex.
+func (s *Server) noteBusy(c *clientConn, busy bool) {
+	c.busy = busy
+	if c.idle != nil {
+		s.idle.Remove(c.idle)
+		c.idle = nil
+	}
+	if !busy {
+		c.idle = s.idle.PushBack(c)
+	}
+}
+
+// dropIdle closes the connection that has been idle longest, if more than so
+// many are idle.
+func (s *Server) dropIdle(keep int) {
+	s.mu.Lock()
+	var c *clientConn
+	if s.idle.Len() > keep {
+		c = s.idle.Front().Value.(*clientConn)
+	}
+	s.mu.Unlock()
+	if c != nil {
+		s.cfg.Logger.Debug("idle connection dropped for a new one", "peer", c.RemoteAddr())
+		c.Close()
+	}
 }
 
 // cancel marks a connection as closed and ends what is done for it.
@@ -324,6 +369,7 @@ func (s *Server) cancel(c *clientConn) {
 func (s *Server) remove(c *clientConn) {
 	s.mu.Lock()
 	delete(s.conns, c)
+	s.noteBusy(c, true) // no more in the list
 	s.settle()
 	s.mu.Unlock()
 	s.cfg.ConnsChanged()
