@@ -11,8 +11,8 @@ import (
 
 // KeeperConfig says what a [Keeper] keeps up.
 type KeeperConfig struct {
-	// Tunnel is the configuration of every session. From the second one on the
-	// address of the one before is asked for.
+	// Tunnel is the configuration of every session. PreviousAddress and
+	// RequestInterfaceID are those of the session before.
 	Tunnel Config
 
 	// ConnectTimeout bounds each attempt; 0 means one minute.
@@ -261,9 +261,7 @@ func (k *Keeper) next() Config {
 	cfg := k.cfg.Tunnel
 	cfg.Progress = nil
 	state, _ := k.State()
-	if addr := state.Info.IPv4.Addr; addr.IsValid() {
-		cfg.RequestAddress = addr
-	}
+	cfg.PreviousAddress = state.Info.IPv4.Addr
 	cfg.RequestInterfaceID = state.Info.IPv6.InterfaceID
 	return cfg
 }

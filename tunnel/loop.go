@@ -92,7 +92,7 @@ func newSession(cfg Config, raw *batchConn, conn *tls.Conn, family sstp.Family, 
 		call: sstp.NewCall(sstp.CallConfig{Certificate: conn.ConnectionState().PeerCertificates[0].Raw}),
 		link: ppp.NewLink(ppp.Config{
 			User: cfg.User, Password: cfg.Password, Methods: cfg.methods(),
-			Addr: cfg.RequestAddress, IPv6: cfg.IPv6.with(family), InterfaceID: cfg.RequestInterfaceID,
+			Addr: cfg.address(family), IPv6: cfg.IPv6.with(family), InterfaceID: cfg.RequestInterfaceID,
 			FirstRestart: firstRestart(rtt), EchoInterval: cfg.echoInterval(), EchoTimeout: cfg.echoTimeout(),
 		}),
 		timer: time.NewTimer(time.Hour), base: time.Now(),

@@ -647,18 +647,37 @@ func TestIPv6SoftEther(t *testing.T) {
 	}
 }
 
-// TestRequestedAddress: a wanted address that the server accepts is ours.
+// TestRequestedAddress: a wanted address that the server accepts is ours. The one
+// we had before is asked for as well, but never of SoftEther.
 func TestRequestedAddress(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := newPair(t, tunneltest.Config{Quirks: tunneltest.Quirks{NCP: tunneltest.NCPQuirks{AcceptsStatic: true}}})
-		p.cfg.RequestAddress = netip.MustParseAddr("10.66.0.77")
-		s := p.dial()
-		if got := s.Info().IPv4.Addr; got != p.cfg.RequestAddress {
-			t.Errorf("address %v, want %v", got, p.cfg.RequestAddress)
-		}
-		s.Close()
-		p.server.Close()
-	})
+	wanted, had, first := netip.MustParseAddr("10.66.0.77"), netip.MustParseAddr("10.66.0.78"), netip.MustParseAddr("10.66.0.2")
+	for _, tt := range []struct {
+		name              string
+		quirks            tunneltest.Quirks
+		request, previous netip.Addr
+		want              netip.Addr
+	}{
+		{"none", tunneltest.Quirks{}, netip.Addr{}, netip.Addr{}, first},
+		{"wanted", tunneltest.Quirks{}, wanted, netip.Addr{}, wanted},
+		{"had", tunneltest.Quirks{}, netip.Addr{}, had, had},
+		{"both", tunneltest.Quirks{}, wanted, had, wanted},
+		{"had, SoftEther", tunneltest.SoftEther(), netip.Addr{}, had, first},
+		{"wanted, SoftEther", tunneltest.SoftEther(), wanted, had, wanted},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tt.quirks.NCP.AcceptsStatic = true
+				p := newPair(t, tunneltest.Config{Quirks: tt.quirks})
+				p.cfg.RequestAddress, p.cfg.PreviousAddress = tt.request, tt.previous
+				s := p.dial()
+				if got := s.Info().IPv4.Addr; got != tt.want {
+					t.Errorf("address %v, want %v", got, tt.want)
+				}
+				s.Close()
+				p.server.Close()
+			})
+		})
+	}
 }
 
 // TestRenegotiation: LCP anew in the middle of a session leaves it standing.

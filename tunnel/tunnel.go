@@ -52,6 +52,12 @@ type Config struct {
 	// RequestAddress is the IPv4 address asked of the server; zero means any.
 	RequestAddress netip.Addr
 
+	// PreviousAddress is asked for if RequestAddress is zero, unless the server
+	// is SoftEther: that takes an address asked for as one that its DHCP server
+	// must know, tries for 5 s or more and then refuses it, but gives the one
+	// it gave before by itself.
+	PreviousAddress netip.Addr
+
 	// IPv6 says whether IPV6CP is negotiated too, after IPCP.
 	// RequestInterfaceID is the interface identifier asked for then; zero
 	// means any.
@@ -87,6 +93,14 @@ const (
 	IPv6On
 	IPv6Off
 )
+
+// address is the one to ask a server for.
+func (c Config) address(f sstp.Family) netip.Addr {
+	if c.RequestAddress.IsValid() || f == sstp.FamilySoftEther {
+		return c.RequestAddress
+	}
+	return c.PreviousAddress
+}
 
 // with tells whether to negotiate IPV6CP with a server.
 func (v IPv6) with(f sstp.Family) bool {
