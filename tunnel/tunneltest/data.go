@@ -26,7 +26,7 @@ func PutHeader(frame []byte) {
 }
 
 const (
-	readBufferLen  = 64 << 10
+	readBufferLen  = 256 << 10
 	writeBufferLen = 128 << 10
 )
 
@@ -67,7 +67,7 @@ func (c *Conn) reader(rest []byte) {
 			return
 		}
 		end = copy(buf, buf[n:end])
-		n, err := c.tls.Read(buf[end:])
+		n, err := c.read(buf[end:])
 		if end += n; n > 0 {
 			c.data.heard()
 		}
@@ -79,6 +79,25 @@ func (c *Conn) reader(rest []byte) {
 		}
 	}
 }
+
+// read waits for octets and takes with them what else has arrived, so that one
+// batch holds all that one read from TCP brought.
+func (c *Conn) read(b []byte) (n int, err error) {
+	defer func() { c.raw.hasty = false }()
+	for err == nil && (n == 0 || len(b)-n >= maxRecord) {
+		var got int
+		got, err = c.tls.Read(b[n:])
+		n += got
+		c.raw.hasty = n > 0
+	}
+	if errors.Is(err, errNothingRead) {
+		err = nil
+	}
+	return n, err
+}
+
+// maxRecord is the largest plaintext of a TLS record (RFC 8446 5.1).
+const maxRecord = 16 << 10
 
 // packetReader sorts packets: IP to the network, in batches, all else to the loop.
 type packetReader struct {

@@ -9,7 +9,7 @@ import (
 )
 
 // rawBufferLen is how much one system call may read, and how much one gathers.
-const rawBufferLen = 128 << 10
+const rawBufferLen = 256 << 10
 
 // rawConn sits below the TLS connection. It reads in large pieces and, while
 // corked, gathers the records of one batch for a single write: the system
@@ -19,6 +19,7 @@ type rawConn struct {
 	net.Conn
 	in      []byte // read, not yet taken
 	readBuf []byte
+	hasty   bool        // Read does not wait; set by whoever reads
 	eof     atomic.Bool // the peer closed TCP
 
 	mu     sync.Mutex // guards what follows, and writes
@@ -30,8 +31,21 @@ func newRawConn(c net.Conn) *rawConn {
 	return &rawConn{Conn: c, readBuf: make([]byte, rawBufferLen)}
 }
 
+// errNothingRead is what Read returns instead of waiting. TLS goes on after it, as
+// it does after a deadline.
+var errNothingRead error = nothingRead{}
+
+type nothingRead struct{}
+
+func (nothingRead) Error() string   { return "nothing read" }
+func (nothingRead) Timeout() bool   { return true }
+func (nothingRead) Temporary() bool { return true }
+
 // Read returns what is buffered before it asks for more.
 func (c *rawConn) Read(p []byte) (int, error) {
+	if len(c.in) == 0 && c.hasty {
+		return 0, errNothingRead
+	}
 	if len(c.in) == 0 && len(p) < len(c.readBuf) {
 		n, err := c.Conn.Read(c.readBuf)
 		c.in = c.readBuf[:n]
