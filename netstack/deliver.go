@@ -42,19 +42,20 @@ func (s *Stack) Deliver(batch [][]byte) {
 			if transport == header.TCPProtocolNumber {
 				s.merge.flush() // it may belong to an open run's flow
 			}
-			s.link.inject(proto, newPacket(buffer.NewViewWithData(b)))
+			s.link.inject(proto, newPacket(buffer.MakeWithData(b)))
 		default:
-			s.deliverSlow(slowPacket{proto, newPacket(buffer.NewViewWithData(b))})
+			s.deliverSlow(slowPacket{proto, newPacket(buffer.MakeWithData(b))})
 		}
 	}
 	s.merge.flush()
 }
 
-// newPacket makes a packet of a view, which it takes over. A view should be as
-// large as the packet, no larger: gVisor clears and accounts whole chunks, and
-// a read buffer kept by one small packet would be memory held for nothing.
-func newPacket(v *buffer.View) *stack.PacketBuffer {
-	return stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(v)})
+// newPacket makes a packet of a buffer, which it takes over. Its views should be
+// as large as what is in them, no larger: gVisor clears and accounts whole
+// chunks, and a read buffer kept by one small packet would be memory held for
+// nothing.
+func newPacket(b buffer.Buffer) *stack.PacketBuffer {
+	return stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: b})
 }
 
 // classify tells a packet's family and transport protocol. Of an IPv4 packet

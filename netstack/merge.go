@@ -27,7 +27,7 @@ const (
 // The order of packets within a flow is kept; nothing is held beyond a batch.
 type merger struct {
 	runs   []run // in the order of their first segments
-	accept func(view *buffer.View, proto tcpip.NetworkProtocolNumber)
+	accept func(packet buffer.Buffer, proto tcpip.NetworkProtocolNumber)
 	bad    atomic.Uint64 // segments dropped for a wrong checksum
 }
 
@@ -136,7 +136,7 @@ func (m *merger) merge(s segment) {
 		m.begin(s)
 		return
 	}
-	m.accept(buffer.NewViewWithData(s.packet), s.proto())
+	m.accept(buffer.MakeWithData(s.packet), s.proto())
 }
 
 // find returns the open run of the flow of s.
@@ -214,27 +214,34 @@ func (m *merger) flush() {
 	m.runs = m.runs[:0]
 }
 
-// emit makes one packet of the run. Its View has the exact size: gVisor clears
-// the whole of each chunk it hands out.
+// emit makes one packet of the run. Headers and payload have a View each: gVisor
+// copies the chunk that a header is in when it looks at the header while there
+// is another reference to it, as there is on the way to TCP. Both have the exact
+// size: gVisor clears the whole of each chunk it hands out.
 func (r *run) emit(m *merger) {
 	s := &r.first
-	if len(r.pieces) == 0 {
-		m.accept(buffer.NewViewWithData(s.packet), s.proto())
-		return
-	}
-	v := buffer.NewView(r.size)
-	v.Write(s.packet)
+	head := buffer.NewViewWithData(s.packet[:s.hdrLen])
+	r.patch(head.AsSlice())
+	data := buffer.NewView(r.size - s.hdrLen)
+	data.Write(s.payload())
 	for _, p := range r.pieces {
-		v.Write(p)
+		data.Write(p)
 	}
-	b := v.AsSlice()
+	packet := buffer.MakeWithView(data)
+	_ = packet.Prepend(head) // could fail only if data had room before it
+	m.accept(packet, s.proto())
+}
+
+// patch writes what the headers of the run have that its first segment's have
+// not.
+func (r *run) patch(head []byte) {
+	s := &r.first
 	if s.v6 {
-		binary.BigEndian.PutUint16(b[4:], uint16(r.size-s.ipLen))
+		binary.BigEndian.PutUint16(head[4:], uint16(r.size-s.ipLen))
 	} else {
-		binary.BigEndian.PutUint16(b[2:], uint16(r.size))
+		binary.BigEndian.PutUint16(head[2:], uint16(r.size))
 	}
 	if r.psh {
-		b[s.ipLen+13] |= byte(header.TCPFlagPsh)
+		head[s.ipLen+13] |= byte(header.TCPFlagPsh)
 	}
-	m.accept(v, s.proto())
 }

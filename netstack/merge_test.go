@@ -19,9 +19,9 @@ type collector struct {
 
 func newCollector() *collector {
 	c := &collector{}
-	c.accept = func(v *buffer.View, _ tcpip.NetworkProtocolNumber) {
-		c.packets = append(c.packets, bytes.Clone(v.AsSlice()))
-		v.Release()
+	c.accept = func(b buffer.Buffer, _ tcpip.NetworkProtocolNumber) {
+		c.packets = append(c.packets, b.Flatten())
+		b.Release()
 	}
 	return c
 }
@@ -212,7 +212,7 @@ func FuzzMerge(f *testing.F) {
 func TestMergeAllocations(t *testing.T) {
 	c := newCollector()
 	n := 0
-	c.accept = func(v *buffer.View, _ tcpip.NetworkProtocolNumber) { n++; v.Release() }
+	c.accept = func(b buffer.Buffer, _ tcpip.NetworkProtocolNumber) { n++; b.Release() }
 	var batch [][]byte
 	data := string(make([]byte, 1000))
 	for i := range 40 {

@@ -100,8 +100,8 @@ func New(cfg Config) (*Stack, error) {
 	s.link.out.limit = queue
 	s.growth.begin = int64(begin)
 	s.growth.left.Store(2 * int64(most))
-	s.merge.accept = func(view *buffer.View, proto tcpip.NetworkProtocolNumber) {
-		s.link.injectVerified(proto, newPacket(view))
+	s.merge.accept = func(packet buffer.Buffer, proto tcpip.NetworkProtocolNumber) {
+		s.link.injectVerified(proto, newPacket(packet))
 	}
 	s.state.Store(&linkState{down: closedChan()})
 	s.net = stack.New(stack.Options{
