@@ -24,11 +24,12 @@ type stream interface {
 // go-socks5 and net/http.
 type clientConn struct {
 	net.Conn
-	srv    *Server
-	early  []byte // read already, belongs before Conn; one reader
-	once   sync.Once
-	pinned atomic.Pointer[http.Transport] // see transportFor
-	restBy atomic.Pointer[time.Time]      // see limitRest
+	srv     *Server
+	early   []byte // read already, belongs before Conn; one reader
+	once    sync.Once
+	trusted bool                           // see loginHTTP; for the goroutine that serves requests
+	pinned  atomic.Pointer[http.Transport] // see transportFor
+	restBy  atomic.Pointer[time.Time]      // see limitRest
 
 	// Under srv.mu:
 	busy   bool          // a request is under way

@@ -80,10 +80,7 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		s.serveSelf(w, r)
 		return
 	}
-	if !s.creds.validHeader(r.Header) {
-		if r.Header.Get("Proxy-Authorization") != "" {
-			s.cfg.Logger.Info("wrong proxy credentials", "peer", r.RemoteAddr)
-		}
+	if !s.loginHTTP(r) {
 		w.Header().Set("Proxy-Authenticate", `Basic realm="sstproxy", charset="UTF-8"`)
 		s.answer(w, r, problem{status: http.StatusProxyAuthRequired, kind: "http_request_denied",
 			words: "this proxy wants a user name and a password"})

@@ -32,7 +32,8 @@ type Config struct {
 	Dial DialFunc
 
 	// User and Password are what clients must show, by RFC 1929 or by Basic
-	// authentication. Both empty: clients need nothing.
+	// authentication. Both empty: clients need nothing. After a wrong guess the
+	// client's address has to wait before the next, 4 s in the end.
 	User, Password string
 
 	// MaxConns is the number of client connections served at once, over all
@@ -104,7 +105,7 @@ func (c Config) withDefaults() Config {
 // Server serves proxy clients. Its methods may be called concurrently.
 type Server struct {
 	cfg       Config
-	creds     credentials
+	gate      *gate
 	http      *http.Server
 	transport *http.Transport // to HTTP servers, shared by all clients
 	handoff   *handoff        // where http gets its connections from
@@ -132,7 +133,7 @@ func New(cfg Config) *Server {
 	cfg = cfg.withDefaults()
 	s := &Server{
 		cfg:       cfg,
-		creds:     credentials{cfg.User, cfg.Password},
+		gate:      newGate(credentials{cfg.User, cfg.Password}),
 		errorLog:  slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
 		slots:     make(chan struct{}, cfg.MaxConns),
 		closing:   make(chan struct{}),

@@ -158,15 +158,17 @@ func appendReply(b []byte, code byte, bound net.Addr) []byte {
 type handshake struct {
 	net.Conn
 	in    *bufio.Reader
-	creds credentials
-	wrong bool // credentials were shown and refused
+	login func(user, password string) bool
 	req   *socksRequest
 }
 
 // readSOCKS reads everything up to and including the request. On an error all
 // that the client needs to be told has been sent.
 func (s *Server) readSOCKS(c *clientConn, br *bufio.Reader) (socksRequest, error) {
-	h := &handshake{Conn: c, in: br, creds: s.creds}
+	ctx := c.bind(context.Background())
+	h := &handshake{Conn: c, in: br, login: func(user, password string) bool {
+		return s.login(ctx, c, user, password)
+	}}
 	cfg := socks5.Config{
 		AuthMethods: []socks5.Authenticator{socks5.UserPassAuthenticator{Credentials: h}},
 		Resolver:    h,
@@ -174,7 +176,7 @@ func (s *Server) readSOCKS(c *clientConn, br *bufio.Reader) (socksRequest, error
 		Rules:       h,
 		Logger:      log.New(io.Discard, "", 0),
 	}
-	if !s.creds.required() {
+	if !s.gate.creds.required() {
 		// The user/password method stays: some clients offer nothing else.
 		cfg.AuthMethods = append(cfg.AuthMethods, socks5.NoAuthAuthenticator{})
 	}
@@ -183,9 +185,6 @@ func (s *Server) readSOCKS(c *clientConn, br *bufio.Reader) (socksRequest, error
 		return socksRequest{}, fmt.Errorf("proxy: socks5: %w", err)
 	}
 	err = lib.ServeConn(h)
-	if h.wrong {
-		s.cfg.Logger.Info("wrong proxy credentials", "peer", c.RemoteAddr())
-	}
 	if h.req == nil {
 		return socksRequest{}, fmt.Errorf("proxy: socks5: %w", err)
 	}
@@ -207,11 +206,7 @@ func (h *handshake) Write(b []byte) (int, error) {
 func (h *handshake) Close() error { return nil }
 
 // Valid implements socks5.CredentialStore.
-func (h *handshake) Valid(user, password string) bool {
-	ok := h.creds.Valid(user, password)
-	h.wrong = !ok
-	return ok
-}
+func (h *handshake) Valid(user, password string) bool { return h.login(user, password) }
 
 // Resolve implements socks5.NameResolver: names stay names.
 func (h *handshake) Resolve(ctx context.Context, _ string) (context.Context, net.IP, error) {
