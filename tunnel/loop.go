@@ -42,9 +42,10 @@ type Session struct {
 	infoMu sync.Mutex // the loop alone writes, and reads without it
 	info   Info
 
-	raw  *batchConn
-	conn *tls.Conn
-	out  sendQueue
+	raw     *batchConn
+	conn    *tls.Conn
+	out     sendQueue
+	capture func(sent bool, frames [][]byte) // Config.Capture
 
 	// Owned by the loop.
 	call      *sstp.Call
@@ -88,7 +89,7 @@ type frame struct {
 // newSession starts reader and writer. rest holds octets already read.
 func newSession(cfg Config, raw *batchConn, conn *tls.Conn, family sstp.Family, rest []byte, rtt time.Duration) *Session {
 	s := &Session{
-		log: cfg.logger(), mtu: cfg.MTU, raw: raw, conn: conn,
+		log: cfg.logger(), mtu: cfg.MTU, raw: raw, conn: conn, capture: cfg.Capture,
 		call: sstp.NewCall(sstp.CallConfig{Certificate: conn.ConnectionState().PeerCertificates[0].Raw}),
 		link: ppp.NewLink(ppp.Config{
 			User: cfg.User, Password: cfg.Password, Methods: cfg.methods(),

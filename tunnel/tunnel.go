@@ -79,6 +79,13 @@ type Config struct {
 	// Debug; nil discards them.
 	Logger *slog.Logger
 
+	// Capture, if set, is shown the PPP frames of each read and each write,
+	// those of the handshake included, passwords and the answers to CHAP
+	// challenges zeroed. The slices are borrowed until it returns. It is called
+	// from one goroutine for each direction of a session, and holds that up
+	// while it runs.
+	Capture func(sent bool, frames [][]byte)
+
 	// Progress, if set, is called by Dial at the end of each phase.
 	Progress func(Progress)
 }

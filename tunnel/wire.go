@@ -82,6 +82,9 @@ func (s *Session) parse(b []byte, batch *[][]byte) (used int, err error) {
 			s.inbound <- frame{control: p.Control, payload: bytes.Clone(p.Payload)}
 		}
 	}
+	if s.capture != nil {
+		s.record(false, b[:used])
+	}
 	if to := s.packets.Load(); to != nil && len(packets) > 0 {
 		to.Deliver(packets)
 	}
@@ -135,6 +138,9 @@ func (s *Session) write() {
 				stopped = true
 			}
 			continue
+		}
+		if s.capture != nil {
+			s.record(true, b)
 		}
 		if err := s.send(b); err != nil {
 			s.out.broken = true

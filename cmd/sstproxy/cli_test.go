@@ -171,6 +171,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"--log-format", "xml"}, nil, "--log-format xml: want text or json", ""},
 		{[]string{"--log-level", "loud"}, nil, "--log-level loud: want debug, info, warn or error", ""},
 		{[]string{"--keylog", dir}, nil, "--keylog " + dir + ": not a plain file", ""},
+		{[]string{"--pcap", dir}, nil, "--pcap " + dir + ": not a plain file", ""},
 		{[]string{"--insecure=maybe"}, nil, `invalid argument "maybe"`, ""},
 		{[]string{"-u", "alice"}, map[string]string{"SSTPROXY_MTU": "big"}, `SSTPROXY_MTU: "big": invalid syntax`, ""},
 		{[]string{"-u", "alice"}, map[string]string{"SSTPROXY_INSECURE": "maybe"}, `SSTPROXY_INSECURE: "maybe": invalid syntax`, ""},

@@ -79,6 +79,7 @@ type logOptions struct {
 
 // recordOptions name the files that record a session, for diagnosis.
 type recordOptions struct {
+	pcap   string
 	keylog string
 }
 
@@ -177,6 +178,7 @@ func (o *logOptions) define(fs *pflag.FlagSet) {
 }
 
 func (o *recordOptions) define(fs *pflag.FlagSet) {
+	fs.StringVar(&o.pcap, "pcap", "", "write the packets of the tunnel to `FILE` (pcapng), over what was\nin it: in the clear, only passwords and what proves them zeroed")
 	fs.StringVar(&o.keylog, "keylog", "", "append the secrets of TLS to `FILE`, in the format of NSS: with\nthem and the packets, all of the connection can be read")
 }
 

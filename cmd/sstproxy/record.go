@@ -1,42 +1,99 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
 
+	"sstproxy/capture"
 	"sstproxy/tunnel"
 )
 
 // keylogWarning is what --keylog gives up, in one sentence.
 const keylogWarning = "--keylog: whoever has this file and a copy of the connection's packets can read all of it"
 
+// pcapWarning is what --pcap gives up.
+const pcapWarning = "--pcap: the file shows everything that passes through the tunnel, in the clear"
+
 // recording is what a run writes to files for diagnosis. Its zero value writes
 // nothing.
 type recording struct {
-	keys *os.File
+	keys, packets *os.File
+	capture       *capture.Writer
+	log           *slog.Logger
 }
 
 // open opens the files that are asked for, tells cfg of them and warns of what
 // they give away.
-func (o *recordOptions) open(cfg *tunnel.Config, log *slog.Logger, warn func(string)) (r recording, err error) {
+func (o *recordOptions) open(cfg *tunnel.Config, log *slog.Logger, warn func(string)) (*recording, error) {
+	r := &recording{log: log}
 	if o.keylog != "" {
-		if r.keys, err = openPrivate(o.keylog); err != nil {
-			return r, fmt.Errorf("--keylog %s: %w", o.keylog, err)
+		if err := r.openKeys(o.keylog, cfg); err != nil {
+			return nil, fmt.Errorf("--keylog %s: %w", o.keylog, err)
 		}
-		cfg.TLS.KeyLog = keyLog{r.keys, log}
 		warn(keylogWarning)
+	}
+	if o.pcap != "" {
+		if err := r.openPackets(o.pcap, cfg); err != nil {
+			r.close()
+			return nil, fmt.Errorf("--pcap %s: %w", o.pcap, err)
+		}
+		warn(pcapWarning)
 	}
 	return r, nil
 }
 
-// close completes the files.
-func (r recording) close() {
+func (r *recording) openKeys(path string, cfg *tunnel.Config) (err error) {
+	if r.keys, err = openPrivate(path); err != nil {
+		return err
+	}
+	cfg.TLS.KeyLog = keyLog{r.keys, r.log}
+	return nil
+}
+
+// openPackets overwrites the file, as tcpdump does.
+func (r *recording) openPackets(path string, cfg *tunnel.Config) error {
+	f, err := openPrivate(path)
+	if err != nil {
+		return err
+	}
+	if err = f.Truncate(0); err == nil {
+		r.capture, err = capture.New(packetFile{f, r.log}, capture.Config{
+			Program: name + " " + version().short(),
+			Link:    "PPP in SSTP, server " + cfg.Server,
+			Comment: "passwords and the answers to CHAP challenges are zeroed",
+		})
+	}
+	if err != nil {
+		f.Close()
+		return withoutPath(err)
+	}
+	r.packets, cfg.Capture = f, r.capture.Frames
+	return nil
+}
+
+// close completes the files and tells how many packets are missing.
+func (r *recording) close() {
 	if r.keys != nil {
 		r.keys.Close()
 	}
+	if r.capture == nil {
+		return
+	}
+	err := r.capture.Close()
+	r.packets.Close()
+	stats, level := r.capture.Stats(), slog.LevelInfo
+	if err != nil || stats.Dropped > 0 {
+		level = slog.LevelWarn
+	}
+	attrs := []any{"packets", stats.Written, "dropped", stats.Dropped}
+	if err != nil {
+		attrs = append(attrs, "err", err)
+	}
+	r.log.Log(context.Background(), level, "packets captured", attrs...)
 }
 
 // keyLog is a file for TLS secrets. A full disk must not end the connection, so
@@ -51,6 +108,21 @@ func (k keyLog) Write(b []byte) (int, error) {
 		k.log.Warn("TLS secrets not written", "err", err)
 	}
 	return len(b), nil
+}
+
+// packetFile is a file for packets; the capture stops after its first error,
+// which is said at once.
+type packetFile struct {
+	file *os.File
+	log  *slog.Logger
+}
+
+func (p packetFile) Write(b []byte) (int, error) {
+	n, err := p.file.Write(b)
+	if err != nil {
+		p.log.Warn("packets no longer captured", "err", err)
+	}
+	return n, err
 }
 
 // openPrivate opens a file for appending and creates it for this user alone. It

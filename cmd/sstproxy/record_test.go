@@ -1,12 +1,19 @@
 package main
 
 import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/gopacket/gopacket/pcapgo"
+
+	"sstproxy/tunnel"
 	"sstproxy/tunnel/tunneltest"
 )
 
@@ -57,6 +64,58 @@ func TestKeylog(t *testing.T) {
 		if !strings.Contains(keys, want) {
 			t.Errorf("no %q in the key log:\n%s", want, keys)
 		}
+	}
+}
+
+// A capture is a pcapng file of this run alone, without the password even of PAP;
+// what is in it is warned of before, and counted after.
+func TestPcap(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "packets")
+	if err := os.WriteFile(path, []byte("of an earlier run"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got := recorded(t, tunneltest.Config{Methods: []tunneltest.Method{tunneltest.PAP}}, "--pcap", path, "--allow-pap")
+	if !strings.Contains(got.stderr, "WARN") || !strings.Contains(got.stderr, pcapWarning) {
+		t.Errorf("no warning in\n%s", got.stderr)
+	}
+	file := wantPrivate(t, path)
+	r, err := pcapgo.NewNgReader(bytes.NewReader(file), pcapgo.DefaultNgReaderOptions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	packets := 0
+	for ; err == nil; packets++ {
+		_, _, err = r.ReadPacketData()
+	}
+	if !errors.Is(err, io.EOF) {
+		t.Error(err)
+	}
+	if want := fmt.Sprintf("packets=%d dropped=0", packets-1); packets < 10 || !strings.Contains(got.stderr, want) {
+		t.Errorf("no %q in\n%s", want, got.stderr)
+	}
+	if bytes.Contains(file, []byte("wonderland")) || bytes.Contains(file, []byte("earlier run")) {
+		t.Error("the password or an earlier run is in the capture")
+	}
+	if link, _ := r.Interface(0); !strings.HasPrefix(link.Description, "PPP in SSTP, server 127.0.0.1:") {
+		t.Errorf("description: got %q", link.Description)
+	}
+}
+
+// A capture that can't be written to says so at once, and why packets are
+// missing at the end.
+func TestPcapFull(t *testing.T) {
+	said := newWatched()
+	r := &recording{log: slog.New(slog.NewTextHandler(said, nil))}
+	var cfg tunnel.Config
+	if err := r.openPackets(filepath.Join(t.TempDir(), "packets"), &cfg); err != nil {
+		t.Fatal(err)
+	}
+	r.packets.Close()
+	cfg.Capture(true, [][]byte{[]byte("frame")})
+	said.wait(t, "packets no longer captured")
+	r.close()
+	if got := said.wait(t, "packets=0 dropped=1"); !strings.Contains(got, "WARN") || !strings.Contains(got, "err=") {
+		t.Errorf("got %q, want a warning with the error", got)
 	}
 }
 
