@@ -280,6 +280,10 @@ func (c *Conn) Renegotiate() {
 	})
 }
 
+// ChangeAddress negotiates IPCP anew and gives the client another address of
+// the pool.
+func (c *Conn) ChangeAddress() { c.posted.add(c.changeAddress) }
+
 // Challenge challenges the client again (RFC 1994 §2).
 func (c *Conn) Challenge() { c.posted.add(c.challengeAgain) }
 

@@ -114,6 +114,16 @@ func (c *Conn) borrow() (netip.Addr, error) {
 	return c.pool.lend()
 }
 
+func (c *Conn) changeAddress() {
+	addr, err := c.pool.lend()
+	if err != nil || !c.ncpOpen(ppp.ProtoIPCP) {
+		return
+	}
+	c.pool.release(c.link.lease)
+	c.link.lease = addr
+	c.ncp(ppp.ProtoIPCP).restart()
+}
+
 // choose lets the client have the address it asks for, if it may and can.
 func (r *ipcpRules) choose(addr netip.Addr) bool {
 	l, pool := &r.conn.link, r.conn.pool
