@@ -29,8 +29,9 @@ const (
 // a blocking call allocates nothing.
 //
 // Reads are serialised, and so are writes; each has one channel of capacity 1
-// that the endpoint and the deadline post to. Whoever waits looks at everything
-// again after a post, so posts may be lost in each other but never for good.
+// that the endpoint, the deadline and Close post to. Whoever waits looks at
+// everything again after a post, so posts may be lost in each other but never
+// for good.
 type socket struct {
 	ep      tcpip.Endpoint
 	queue   *waiter.Queue
@@ -44,8 +45,7 @@ type socket struct {
 	readMu, writeMu             sync.Mutex
 	readDeadline, writeDeadline deadline
 
-	closed    chan struct{}
-	closeOnce sync.Once
+	closed atomic.Bool
 	// failure is the endpoint's hard error. gVisor reports it once, to
 	// whichever direction asks first, and end of file after that; a reader
 	// must not take a reset for the end.
@@ -54,7 +54,6 @@ type socket struct {
 
 func (s *socket) init(ep tcpip.Endpoint, queue *waiter.Queue, network string) {
 	s.ep, s.queue, s.network = ep, queue, network
-	s.closed = make(chan struct{})
 	s.readable = make(chan struct{}, 1)
 	s.writable = make(chan struct{}, 1)
 	const ended = waiter.EventHUp | waiter.EventErr
@@ -87,10 +86,7 @@ func (s *socket) callReadable() {
 // wait blocks until something was posted to wake, and fails when the socket is
 // closed or the deadline has passed.
 func (s *socket) wait(wake chan struct{}, d *deadline) error {
-	select {
-	case <-wake:
-	case <-s.closed:
-	}
+	<-wake
 	return s.check(d)
 }
 
@@ -104,14 +100,7 @@ func (s *socket) check(d *deadline) error {
 	return nil
 }
 
-func (s *socket) isClosed() bool {
-	select {
-	case <-s.closed:
-		return true
-	default:
-		return false
-	}
-}
+func (s *socket) isClosed() bool { return s.closed.Load() }
 
 // explain turns the endpoint's error into the caller's.
 func (s *socket) explain(terr tcpip.Error) error {
@@ -140,19 +129,17 @@ func (s *socket) close() error { return s.closeBy(func() {}) }
 // closeBy is close with something to do to the endpoint before it is closed,
 // when nobody who waits can take the result for the peer's doing any more.
 func (s *socket) closeBy(prepare func()) error {
-	err := net.ErrClosed
-	s.closeOnce.Do(func() {
-		err = nil
-		close(s.closed)
-		s.callReadable()
-		s.readDeadline.set(time.Time{}, s.readable)
-		s.writeDeadline.set(time.Time{}, s.writable)
-		s.queue.EventUnregister(&s.readEntry)
-		s.queue.EventUnregister(&s.writeEntry)
-		prepare()
-		s.ep.Close()
-	})
-	return err
+	if !s.closed.CompareAndSwap(false, true) {
+		return net.ErrClosed
+	}
+	s.callReadable()
+	s.readDeadline.set(time.Time{}, s.readable) // which also wakes who waits
+	s.writeDeadline.set(time.Time{}, s.writable)
+	s.queue.EventUnregister(&s.readEntry)
+	s.queue.EventUnregister(&s.writeEntry)
+	prepare()
+	s.ep.Close()
+	return nil
 }
 
 // SetDeadline sets both deadlines.

@@ -14,7 +14,7 @@ const (
 	lull  = burst / 10
 	// remains is how long after that the rest is collected: connections in the
 	// tunnel stay for 10 s when they are closed (TIME_WAIT).
-	remains = 12 * time.Second
+	remains = 11 * time.Second
 )
 
 // trimmer gives memory back to the system when the program has started, and

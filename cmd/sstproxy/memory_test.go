@@ -42,9 +42,9 @@ func TestTrimmer(t *testing.T) {
 	}{
 		"start":     {func(*trimmer) {}, []float64{0.5}},
 		"few":       {func(m *trimmer) { after(time.Second); move(m, burst-1) }, []float64{0.5}},
-		"burst":     {func(m *trimmer) { after(time.Second); move(m, burst) }, []float64{0.5, 1.5, 13.5}},
-		"at start":  {func(m *trimmer) { after(quiet / 2); move(m, burst) }, []float64{0.75, 12.75}},
-		"in bursts": {func(m *trimmer) { move(m, burst); after(30 * time.Second); move(m, burst) }, []float64{0.5, 12.5, 30.5, 42.5}},
+		"burst":     {func(m *trimmer) { after(time.Second); move(m, burst) }, []float64{0.5, 1.5, 12.5}},
+		"at start":  {func(m *trimmer) { after(quiet / 2); move(m, burst) }, []float64{0.75, 11.75}},
+		"in bursts": {func(m *trimmer) { move(m, burst); after(30 * time.Second); move(m, burst) }, []float64{0.5, 11.5, 30.5, 41.5}},
 		"long burst": {func(m *trimmer) {
 			after(time.Second)
 			move(m, burst)
@@ -53,13 +53,13 @@ func TestTrimmer(t *testing.T) {
 				move(m, lull)
 				after(250 * time.Millisecond)
 			}
-		}, []float64{0.5, 11.5, 23.5}},
+		}, []float64{0.5, 11.5, 22.5}},
 		"burst before the rest": {func(m *trimmer) {
 			after(time.Second)
 			move(m, burst)
 			after(5 * time.Second) // one collection is over
 			move(m, burst)
-		}, []float64{0.5, 1.5, 6.5, 18.5}},
+		}, []float64{0.5, 1.5, 6.5, 17.5}},
 		"background": {func(m *trimmer) {
 			after(time.Second)
 			move(m, burst)
@@ -67,7 +67,7 @@ func TestTrimmer(t *testing.T) {
 				move(m, lull/10)
 				after(100 * time.Millisecond)
 			}
-		}, []float64{0.5, 1.5, 13.5}},
+		}, []float64{0.5, 1.5, 12.5}},
 		"stopped": {func(m *trimmer) { m.stop(); move(m, burst) }, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
