@@ -40,6 +40,10 @@ var (
 	// one, as it had announced.
 	ErrReplaced = errors.New("replaced before its announced end")
 
+	// ErrAddressHeld means that the server gave another address than before,
+	// perhaps because it has not yet noticed the end of the session before.
+	ErrAddressHeld = errors.New("the server does not yet give the address of before")
+
 	// ErrConnectTimeout means that a session was not up in time.
 	ErrConnectTimeout = errors.New("not connected in time")
 

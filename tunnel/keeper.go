@@ -36,6 +36,12 @@ type KeeperConfig struct {
 	Up   func(Info) (Packets, error)
 	Down func()
 
+	// Precious, if set, tells whether something depends on the address of the
+	// session before. If so, and the server gives another one, which it does
+	// while it has not noticed the end of that session, the Keeper hands it
+	// back and tries once more, some seconds later.
+	Precious func() bool
+
 	// Changed, if set, is told every new state, one at a time and in order. It
 	// must not block.
 	Changed func(State)
@@ -156,6 +162,11 @@ func (k *Keeper) once(ctx context.Context) error {
 		return err
 	}
 	s, err := k.connect(ctx)
+	if err == nil && k.moved(s) {
+		s.leave()
+		k.pause(ctx, heldTime, ErrAddressHeld)
+		s, err = k.connect(ctx)
+	}
 	if err != nil {
 		return err
 	}
@@ -254,6 +265,18 @@ func (k *Keeper) connect(ctx context.Context) (*Session, error) {
 		k.unsent = false
 	}
 	return s, err
+}
+
+// heldTime is how long a server is given to notice the end of a session.
+// SoftEther takes 1.2 s after a reset.
+const heldTime = 2 * time.Second
+
+// moved tells whether it is worth another attempt that s has another address
+// than the session before.
+func (k *Keeper) moved(s *Session) bool {
+	state, _ := k.State()
+	return state.Up > 0 && s.Info().IPv4.Addr != state.Info.IPv4.Addr &&
+		k.cfg.Secret == nil && k.cfg.Precious != nil && k.cfg.Precious()
 }
 
 // next is the configuration of the next session: with the address of the last.

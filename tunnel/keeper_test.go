@@ -344,6 +344,30 @@ func TestKeeperProbes(t *testing.T) {
 	}
 }
 
+// A server that has not noticed the loss gives another address; if that matters,
+// there is a second attempt.
+func TestKeeperSecondAttempt(t *testing.T) {
+	for name, precious := range map[string]bool{"precious": true, "not precious": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				k := newKept(t, tunneltest.Config{})
+				k.cfg.Precious = func() bool { return precious }
+				k.start()
+				first := k.session(1)
+				k.server.Sessions()[0].HalfOpen() // the server ends it when it pleases
+				k.host <- tunnel.HostEvent{Slept: time.Minute}
+				k.until("the loss", func(s tunnel.State) bool { return !s.IsUp() })
+				time.AfterFunc(time.Second, func() { k.server.Sessions()[0].Kill() })
+				second := k.session(2)
+				if same := second.Info.IPv4.Addr == first.Info.IPv4.Addr; same != precious {
+					t.Errorf("address %v after %v", second.Info.IPv4.Addr, first.Info.IPv4.Addr)
+				}
+				k.end()
+			})
+		})
+	}
+}
+
 // Reconnect ends the session in order and asks for no pause.
 func TestKeeperReconnect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -23,6 +23,10 @@ const (
 	cancelTimeout = time.Second
 	// lastWordsTimeout bounds what is read after a write has failed.
 	lastWordsTimeout = time.Second
+	// lingerTimeout bounds the wait for the server's close of TCP when there is
+	// to be another session: until then SoftEther, which takes 0.4 to 2.7 s,
+	// has the old one, and gives the new one another address.
+	lingerTimeout = 4 * time.Second
 	// bindingWindow is how soon after Call Connected an end means that the
 	// server refused the crypto binding: they all check it on receipt.
 	bindingWindow = 3 * time.Second
@@ -55,6 +59,7 @@ type Session struct {
 	timer     *time.Timer
 	due       time.Time // when it should fire
 	graced    bool      // it fired late and was set again
+	linger    bool      // wait for the server to be done with the session
 	announced time.Time // the end of the session, by the server's word
 	cause     error     // why the session ends; the first one counts
 
@@ -177,6 +182,7 @@ func (s *Session) Run(ctx context.Context, p Packets) error {
 	s.out.wake()
 	for !s.over() {
 		if err := s.turn(ctx, s.quit); err != nil {
+			s.linger = errors.Is(err, ErrReconnect)
 			s.end(closeTimeout)
 			return nil
 		}
@@ -216,6 +222,13 @@ func (s *Session) Break(cause error) {
 // Ends is told, by the server's LCP Time-Remaining (RFC 1570 1.2), when the
 // session will end. The channel holds the last word and is never closed.
 func (s *Session) Ends() <-chan time.Time { return s.ends }
+
+// leave is Close for who comes again: it waits until the server, too, is done
+// with the session.
+func (s *Session) leave() {
+	s.linger = true // the loop is not running
+	s.Close()
+}
 
 // errQuit is what a turn returns after Close.
 var errQuit = errors.New("session closed")
@@ -482,7 +495,9 @@ func (s *Session) end(bound time.Duration) {
 	// The writer drains its queue first; a peer that reads no more can't hold it.
 	s.raw.SetWriteDeadline(time.Now().Add(cancelTimeout))
 	close(s.stop)
+	read := make(chan struct{})
 	s.wg.Go(func() { // ends with the reader, which must not wait for the loop now
+		defer close(read)
 		for range s.inbound {
 		}
 	})
@@ -490,7 +505,11 @@ func (s *Session) end(bound time.Duration) {
 	if s.out.broken {
 		s.raw.Close() // close_notify could not pass either, and would wait for 5 s
 	} else {
-		s.conn.Close() // sends close_notify
+		s.conn.CloseWrite() // close_notify
+		if s.linger {
+			s.await(read)
+		}
+		s.conn.Close()
 	}
 	s.wg.Wait()
 	s.timer.Stop()
@@ -500,6 +519,16 @@ func (s *Session) end(bound time.Duration) {
 		s.log.Debug("tunnel down", "by", origin.By, "layer", origin.Layer, "err", cause)
 	} else {
 		s.log.Debug("tunnel down on request")
+	}
+}
+
+// await waits, for a short time, until the server closes the connection too.
+func (s *Session) await(closed <-chan struct{}) {
+	timer := time.NewTimer(lingerTimeout)
+	defer timer.Stop()
+	select {
+	case <-closed:
+	case <-timer.C:
 	}
 }
 

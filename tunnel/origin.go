@@ -51,6 +51,7 @@ var origins = []struct {
 	{isAny(ErrReconnect, context.Canceled), Origin{PartyUser, "host"}},
 	{isAny(ErrNetworkChanged), Origin{PartyHost, "host"}},
 	{isAny(ErrReplaced), Origin{PartyServer, "LCP"}},
+	{isAny(ErrAddressHeld), Origin{PartyServer, "IPCP"}},
 	{isA[*CertificateError], Origin{PartyClient, "TLS"}},
 	{isA[*BindingError], Origin{PartyServer, "SSTP"}},
 	{isA[*sstp.HTTPError], Origin{PartyServer, "HTTP"}},

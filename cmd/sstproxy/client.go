@@ -47,6 +47,7 @@ func (c *client) run(ctx context.Context) error {
 	defer stack.Close()
 	c.keeper.Up = func(info tunnel.Info) (tunnel.Packets, error) { return c.packets(stack), stack.SetLink(linkOf(info)) }
 	c.keeper.Down = stack.LinkDown
+	c.keeper.Precious = func() bool { return stack.Stats().Connections > 0 }
 	c.keeper.Changed = c.view.state
 	c.view.begin(c.keeper.Tunnel, c.listeners)
 	return c.serve(ctx, tunnel.NewKeeper(c.keeper), stack)

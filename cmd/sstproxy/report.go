@@ -171,6 +171,8 @@ func explain(err error) report {
 		return failed("the server sent something that is not SSTP", hintReport)
 	case errors.Is(err, tunnel.ErrNetworkChanged):
 		return failed("this machine has left the network over which it reached the server", hintNet)
+	case errors.Is(err, tunnel.ErrAddressHeld):
+		return failed("the server gives another address, as long as it holds the one of before", "wait until the next try")
 	case errors.Is(err, tunnel.ErrReconnect):
 		return failed("you asked for a new connection", "wait until it is up")
 	case errors.Is(err, errOnceUsed):
