@@ -457,3 +457,39 @@ func TestOnReadableClosed(t *testing.T) {
 		})
 	}
 }
+
+// TestOnReadableLosesNothing: an octet goes back and forth, and comes just while
+// its receiver looks for it often enough for one that is missed to be noticed.
+func TestOnReadableLosesNothing(t *testing.T) {
+	t.Parallel()
+	w := newWires(t)
+	c := w.dial(t, "tcp", w.serve(t, "tcp", ":0", func(far net.Conn) { io.Copy(far, far) })).(*tcpConn)
+	const rounds = 500
+	done := make(chan error, 1)
+	b := make([]byte, 1)
+	received, called := 0, 0
+	var drain func()
+	turn := func() (err error) {
+		if _, err = c.Read(b); err == nil && received < rounds {
+			received++
+			_, err = c.Write(b)
+		}
+		return err
+	}
+	drain = func() { // each call ends before the next
+		called++
+		for c.OnReadable(drain) {
+			if err := turn(); err != nil || received == rounds {
+				done <- err
+				return
+			}
+		}
+	}
+	if _, err := c.Write(b); err != nil {
+		t.Fatal(err)
+	}
+	go drain()
+	if err := <-done; err != nil || called < 2 {
+		t.Errorf("%v after %d octets, %d calls", err, received, called)
+	}
+}
