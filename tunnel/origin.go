@@ -105,7 +105,7 @@ func Permanent(err error) bool {
 }
 
 var permanent = []func(error) bool{
-	isA[*configError], isA[*CertificateError], isA[*BindingError], isA[*ppp.AuthError],
+	isA[*configError], isA[*CertificateError], bindingRefused, isA[*ppp.AuthError],
 	isA[*ppp.NoCommonAuthError], isAny(ppp.ErrServerNotProved, ppp.ErrNoAuthentication, mschap.ErrNotUTF8),
 }
 
@@ -124,6 +124,10 @@ func isAny(targets ...error) func(error) bool {
 		return false
 	}
 }
+
+// bindingRefused: the server has said so. A connection that only ended right
+// behind Call Connected looks the same at first, and the next one may not.
+func bindingRefused(err error) bool { return isA[*BindingError](err) && abortedByPeer(err) }
 
 func abortedByPeer(err error) bool {
 	e, ok := errors.AsType[*sstp.AbortError](err)

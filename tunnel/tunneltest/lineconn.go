@@ -53,8 +53,8 @@ func (c *lineConn) Read(p []byte) (int, error) {
 	c.reading.Lock()
 	n, err := c.Conn.Read(p[:c.room(len(p), &c.received, receivedAt)])
 	c.reading.Unlock()
-	if gone := c.pass(); gone != nil && !c.is(lineClosed) {
-		return 0, gone // it came too late; what came before Close did not
+	if state := c.await(); state == lineGone || state == lineEnded {
+		return 0, c.pass() // it came too late; what came before Close did not
 	}
 	for _, s := range c.count(n, &c.received, receivedAt) {
 		c.do(s)
