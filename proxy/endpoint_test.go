@@ -11,23 +11,25 @@ func TestParseEndpoint(t *testing.T) {
 		want    Endpoint
 		exposed bool
 	}{
-		{"127.0.0.1:1080", Endpoint{ModeAuto, "tcp", "127.0.0.1:1080"}, false},
-		{"127.9.9.9:0", Endpoint{ModeAuto, "tcp", "127.9.9.9:0"}, false},
-		{"localhost:1080", Endpoint{ModeAuto, "tcp", "localhost:1080"}, false},
-		{"[::1]:1080", Endpoint{ModeAuto, "tcp", "[::1]:1080"}, false},
-		{"[::ffff:127.0.0.1]:1080", Endpoint{ModeAuto, "tcp", "[::ffff:127.0.0.1]:1080"}, false},
-		{":1080", Endpoint{ModeAuto, "tcp", ":1080"}, true},
-		{"0.0.0.0:1080", Endpoint{ModeAuto, "tcp", "0.0.0.0:1080"}, true},
-		{"[::]:1080", Endpoint{ModeAuto, "tcp", "[::]:1080"}, true},
-		{"192.168.1.1:65535", Endpoint{ModeAuto, "tcp", "192.168.1.1:65535"}, true},
-		{"[fe80::1%eth0]:1080", Endpoint{ModeAuto, "tcp", "[fe80::1%eth0]:1080"}, true},
-		{"myhost:1080", Endpoint{ModeAuto, "tcp", "myhost:1080"}, true},
-		{"localhost.example.com:1", Endpoint{ModeAuto, "tcp", "localhost.example.com:1"}, true},
-		{"socks5://127.0.0.1:1080", Endpoint{ModeSOCKS5, "tcp", "127.0.0.1:1080"}, false},
-		{"http://[::1]:8080/", Endpoint{ModeHTTP, "tcp", "[::1]:8080"}, false},
-		{"HTTP://0.0.0.0:8080", Endpoint{ModeHTTP, "tcp", "0.0.0.0:8080"}, true},
-		{"unix:/run/user/1000/p.sock", Endpoint{ModeAuto, "unix", "/run/user/1000/p.sock"}, false},
-		{"unix:relative", Endpoint{ModeAuto, "unix", "relative"}, false},
+		{"127.0.0.1:1080", Endpoint{Mode: ModeAuto, Network: "tcp", Address: "127.0.0.1:1080"}, false},
+		{"127.9.9.9:0", Endpoint{Mode: ModeAuto, Network: "tcp", Address: "127.9.9.9:0"}, false},
+		{"localhost:1080", Endpoint{Mode: ModeAuto, Network: "tcp", Address: "localhost:1080"}, false},
+		{"[::1]:1080", Endpoint{Mode: ModeAuto, Network: "tcp", Address: "[::1]:1080"}, false},
+		{"[::ffff:127.0.0.1]:1080", Endpoint{Mode: ModeAuto, Network: "tcp", Address: "[::ffff:127.0.0.1]:1080"}, false},
+		{":1080", Endpoint{Mode: ModeAuto, Network: "tcp", Address: ":1080"}, true},
+		{"0.0.0.0:1080", Endpoint{Mode: ModeAuto, Network: "tcp", Address: "0.0.0.0:1080"}, true},
+		{"[::]:1080", Endpoint{Mode: ModeAuto, Network: "tcp", Address: "[::]:1080"}, true},
+		{"192.168.1.1:65535", Endpoint{Mode: ModeAuto, Network: "tcp", Address: "192.168.1.1:65535"}, true},
+		{"[fe80::1%eth0]:1080", Endpoint{Mode: ModeAuto, Network: "tcp", Address: "[fe80::1%eth0]:1080"}, true},
+		{"myhost:1080", Endpoint{Mode: ModeAuto, Network: "tcp", Address: "myhost:1080"}, true},
+		{"localhost.example.com:1", Endpoint{Mode: ModeAuto, Network: "tcp", Address: "localhost.example.com:1"}, true},
+		{"socks5://127.0.0.1:1080", Endpoint{Mode: ModeSOCKS5, Network: "tcp", Address: "127.0.0.1:1080"}, false},
+		{"http://[::1]:8080/", Endpoint{Mode: ModeHTTP, Network: "tcp", Address: "[::1]:8080"}, false},
+		{"HTTP://0.0.0.0:8080", Endpoint{Mode: ModeHTTP, Network: "tcp", Address: "0.0.0.0:8080"}, true},
+		{"unix:/run/user/1000/p.sock", Endpoint{Mode: ModeAuto, Network: "unix", Address: "/run/user/1000/p.sock"}, false},
+		{"unix:/p,mode=660", Endpoint{Network: "unix", Address: "/p", Perm: 0o660}, false},
+		{"unix:/a,mode=600,mode=777", Endpoint{Network: "unix", Address: "/a,mode=600", Perm: 0o777}, false},
+		{"unix:relative", Endpoint{Mode: ModeAuto, Network: "unix", Address: "relative"}, false},
 	} {
 		got, err := ParseEndpoint(tt.spec)
 		if err != nil || got != tt.want || got.Exposed() != tt.exposed {
@@ -40,7 +42,7 @@ func TestParseEndpoint(t *testing.T) {
 	for _, spec := range []string{
 		"", "1080", "127.0.0.1", "127.0.0.1:", "127.0.0.1:socks", "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:+1", "127.0.0.1:01",
 		"::1:1080", "[::1]", "socks5://", "socks5://:", "socks4://127.0.0.1:1", "https://127.0.0.1:1", "://127.0.0.1:1", "tcp://127.0.0.1:1",
-		"http://127.0.0.1:8080/path", "http://u:p@127.0.0.1:8080", "unix:", "unix:@abstract", "unix:a\x00b", "a b:1", "a\n:1",
+		"http://127.0.0.1:8080/path", "http://u:p@127.0.0.1:8080", "unix:", "unix:@abstract", "unix:,mode=660", "unix:@a,mode=660", "unix:p,mode=", "unix:p,mode=060", "unix:p,mode=1777", "unix:p,mode=rw", "unix:p,mode=680", "unix:a\x00b", "a b:1", "a\n:1",
 	} {
 		if e, err := ParseEndpoint(spec); err == nil || e != (Endpoint{}) {
 			t.Errorf("%q: got %+v and %v, want an error", spec, e, err)

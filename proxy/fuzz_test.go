@@ -145,7 +145,7 @@ func checkAnswers(t *testing.T, out []byte, dialled int) {
 }
 
 func FuzzParseEndpoint(f *testing.F) {
-	for _, s := range []string{"127.0.0.1:1080", ":0", "[::1]:1080", "socks5://127.0.0.1:1", "http://localhost:8080/", "unix:/tmp/x", "unix:@x", "socks5://", "1080", "[::1%lo]:1"} {
+	for _, s := range []string{"127.0.0.1:1080", ":0", "[::1]:1080", "socks5://127.0.0.1:1", "http://localhost:8080/", "unix:/tmp/x", "unix:@x", "unix:/tmp/x,mode=660", "socks5://", "1080", "[::1%lo]:1"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, spec string) {

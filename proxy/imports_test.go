@@ -11,7 +11,7 @@ import (
 )
 
 // libraries are the ones from outside that the package uses.
-var libraries = []string{"github.com/armon/go-socks5", "golang.org/x/net/idna"}
+var libraries = []string{"github.com/armon/go-socks5", "golang.org/x/net/idna", "golang.org/x/sys/unix"}
 
 // TestImports: the package knows a dial function and nothing of a tunnel.
 func TestImports(t *testing.T) {

@@ -168,6 +168,10 @@ func (s *Server) Serve(l net.Listener, m Mode) error {
 		if s.isClosing() {
 			return ErrClosed
 		}
+		if _, ok := errors.AsType[*strangerError](err); ok {
+			s.cfg.Logger.Warn("connection refused", "err", err)
+			continue
+		}
 		if !passes(err) {
 			return fmt.Errorf("proxy: accept: %w", err)
 		}

@@ -4,12 +4,20 @@ package proxy
 
 import (
 	"errors"
+	"io/fs"
 	"net"
 	"syscall"
 )
 
-// restrictMode does nothing: there is no file mode to set.
-func restrictMode(_, _ string, _ syscall.RawConn) error { return nil }
+// bindUnix listens on a socket file. There is no mode to set: the directory's
+// access control list says who may connect.
+func bindUnix(path string, _ fs.FileMode) (net.Listener, error) { return net.Listen("unix", path) }
+
+// peerUID tells nothing: there are no such numbers.
+func peerUID(*net.UnixConn) (uid uint32, err error) { return 0, errors.ErrUnsupported }
+
+// isOwn takes every file for one of ours: whose it is, the directory decides.
+func isOwn(fs.FileInfo) bool { return true }
 
 // rawConn returns nil: reads go through the connection's own Read.
 func rawConn(net.Conn) syscall.RawConn { return nil }

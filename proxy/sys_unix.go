@@ -3,15 +3,28 @@
 package proxy
 
 import (
+	"io/fs"
 	"net"
+	"os"
 	"syscall"
 )
 
-// restrictMode sets the mode of a unix socket before it is bound. Linux creates
-// the file with it; other systems ignore it or refuse, which is no error here,
-// because the caller sets the file's mode too.
-func restrictMode(_, _ string, c syscall.RawConn) error {
-	return c.Control(func(fd uintptr) { _ = syscall.Fchmod(int(fd), 0o600) })
+// peerUID returns the user at the other end of a socket file.
+func peerUID(c *net.UnixConn) (uid uint32, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	if cerr := raw.Control(func(fd uintptr) { uid, err = credentialsOf(int(fd)) }); cerr != nil {
+		return 0, cerr
+	}
+	return uid, err
+}
+
+// isOwn reports whether a file is this process's user's.
+func isOwn(info fs.FileInfo) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && int(st.Uid) == os.Geteuid()
 }
 
 // rawConn returns the connection's descriptor if reads may go straight to it.
