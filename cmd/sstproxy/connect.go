@@ -206,6 +206,7 @@ func (o *localOptions) endpoints() ([]proxy.Endpoint, error) {
 		if e.Exposed() && o.proxyUser == "" && !o.allowOpenProxy {
 			return nil, fmt.Errorf("--listen %s: reachable from other machines, so it needs --proxy-user NAME (or --allow-open-proxy)", spec)
 		}
+		e.AnyUser = o.allowOpenProxy
 		endpoints = append(endpoints, e)
 	}
 	return endpoints, nil
@@ -216,6 +217,7 @@ func (a *app) secrets(ctx context.Context, o *options, c *client) (err error) {
 	if o.account.passwordFile == "-" && o.local.proxyPasswordFile == "-" {
 		return errors.New("--proxy-password-file -: standard input already holds the password of the account")
 	}
+	warnReadable(c.log, o.account.passwordFile, o.local.proxyPasswordFile)
 	account := secret{who: o.account.user, file: o.account.passwordFile, flag: "--password-file", env: envPrefix + "PASSWORD"}
 	if o.account.once {
 		once := &onceSecret{source: account, app: a}

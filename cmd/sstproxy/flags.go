@@ -166,10 +166,10 @@ func (o *survivalOptions) check() error {
 }
 
 func (o *localOptions) define(fs *pflag.FlagSet) {
-	fs.StringArrayVar(&o.listen, "listen", []string{defaultListen}, "serve on `WHERE` (repeatable): HOST:PORT for SOCKS5 and HTTP,\nsocks5://HOST:PORT, http://HOST:PORT, unix:PATH")
+	fs.StringArrayVar(&o.listen, "listen", []string{defaultListen}, "serve on `WHERE` (repeatable): HOST:PORT for SOCKS5 and HTTP,\nsocks5://HOST:PORT, http://HOST:PORT, unix:PATH,\nunix:PATH,mode=660 to share it with the group")
 	fs.StringVar(&o.proxyUser, "proxy-user", "", "clients of the proxy must log in with this `NAME`")
 	fs.StringVar(&o.proxyPasswordFile, "proxy-password-file", "", "read their password from `FILE` as above; else\nSSTPROXY_PROXY_PASSWORD, else a prompt")
-	fs.BoolVar(&o.allowOpenProxy, "allow-open-proxy", false, "listen beyond this machine without a password: everybody who\nreaches the port reaches the network behind the tunnel")
+	fs.BoolVar(&o.allowOpenProxy, "allow-open-proxy", false, "listen beyond this machine without a password: everybody who\nreaches the port reaches the network behind the tunnel. And\ndo not check which user comes through a socket file")
 }
 
 func (o *logOptions) define(fs *pflag.FlagSet) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"os/signal"
 	"syscall"
@@ -16,6 +17,9 @@ import (
 const name = "sstproxy"
 
 func main() {
+	// Where net/http writes what servers send out of turn. What matters of it
+	// comes back as an error.
+	log.SetOutput(io.Discard)
 	os.Exit(run(untilSignal(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.LookupEnv))
 }
 

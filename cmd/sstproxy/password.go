@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 
@@ -111,6 +113,21 @@ func (a *app) openSecret(path string) (io.ReadCloser, error) {
 		return nil, errors.Unwrap(err) // the caller names the path
 	}
 	return f, nil
+}
+
+// warnReadable warns of each of these files that others on this machine can
+// read. Windows has access control lists instead of modes, which are not looked
+// at.
+func warnReadable(log *slog.Logger, files ...string) {
+	for _, path := range files {
+		if path == "" || path == "-" || runtime.GOOS == "windows" {
+			continue
+		}
+		info, err := os.Stat(path)
+		if err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o044 != 0 {
+			log.Warn("others on this machine can read a password", "file", path, "hint", "chmod 600 "+path)
+		}
+	}
 }
 
 // checkPassword finds what is no password, so that it is not tried: servers
