@@ -30,6 +30,7 @@ type clientConn struct {
 	trusted bool                           // see loginHTTP; for the goroutine that serves requests
 	pinned  atomic.Pointer[http.Transport] // see transportFor
 	restBy  atomic.Pointer[time.Time]      // see limitRest
+	helloBy atomic.Pointer[time.Time]      // by when the first request must be there, until it is
 
 	// Under srv.mu:
 	busy   bool          // a request is under way
@@ -70,9 +71,13 @@ func (c *clientConn) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// SetReadDeadline sets no deadline later than what limitRest allowed.
+// SetReadDeadline sets no deadline later than what limitRest allowed, nor one
+// that would give the first request more time than it has.
 func (c *clientConn) SetReadDeadline(t time.Time) error {
 	if by := c.restBy.Load(); by != nil && t.IsZero() {
+		t = *by
+	}
+	if by := c.helloBy.Load(); by != nil && (t.IsZero() || t.After(*by)) {
 		t = *by
 	}
 	return c.Conn.SetReadDeadline(t)
@@ -148,7 +153,8 @@ func reset(c any) {
 
 // serve finds out what the client speaks and serves it, if the listener does.
 func (s *Server) serve(c *clientConn, m Mode) {
-	c.SetDeadline(time.Now().Add(s.cfg.HandshakeTimeout))
+	by := time.Now().Add(s.cfg.HandshakeTimeout)
+	c.SetDeadline(by)
 	br := s.reader(c)
 	defer s.putReader(br)
 	first, err := br.Peek(1)
@@ -167,6 +173,7 @@ func (s *Server) serve(c *clientConn, m Mode) {
 		s.refuseSOCKS4(c)
 	default:
 		c.early = buffered(br)
+		c.helloBy.Store(&by) // net/http would begin to count here
 		c.SetDeadline(time.Time{})
 		s.handoff.give(c)
 	}

@@ -88,6 +88,11 @@ func (c *aborting) Read(b []byte) (int, error) {
 	return 0, &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNABORTED}
 }
 
+// abortingNotifier is the same as a notifier, whose Read may block.
+type abortingNotifier struct{ *aborting }
+
+func (abortingNotifier) OnReadable(func()) bool { return true }
+
 // TestAbortedTargetResetsClient: the client of a connection that the tunnel's
 // new address ended must not take it for an orderly end, not even where the
 // answer's length is unknown to it.
@@ -99,20 +104,25 @@ func TestAbortedTargetResetsClient(t *testing.T) {
 		"length":   {"GET http://h.test/ HTTP/1.1\r\nHost: h\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\npart", "part"},
 		"HTTP/1.0": {"GET http://h.test/ HTTP/1.0\r\nHost: h\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n", "part"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			hold := make(chan struct{})
-			f := serve(t, Config{Dial: func(context.Context, string, string) (net.Conn, error) {
-				c, _ := net.Pipe()
-				return &aborting{Conn: c, data: strings.NewReader(tt.answer), asked: make(chan struct{}), hold: hold}, nil
-			}}, ModeAuto)
-			c := connect(t, f.addr)
-			write(t, c, tt.request)
-			readUntil(t, c, tt.want)
-			close(hold)
-			if b, err := io.ReadAll(c); !errors.Is(err, syscall.ECONNRESET) {
-				t.Errorf("got %q and %v, want a reset", b, err)
-			}
-		})
+		for kind, wrap := range map[string]func(*aborting) net.Conn{
+			"":             func(a *aborting) net.Conn { return a },
+			" by notifier": func(a *aborting) net.Conn { return abortingNotifier{a} },
+		} {
+			t.Run(name+kind, func(t *testing.T) {
+				hold := make(chan struct{})
+				f := serve(t, Config{Dial: func(context.Context, string, string) (net.Conn, error) {
+					c, _ := net.Pipe()
+					return wrap(&aborting{Conn: c, data: strings.NewReader(tt.answer), asked: make(chan struct{}), hold: hold}), nil
+				}}, ModeAuto)
+				c := connect(t, f.addr)
+				write(t, c, tt.request)
+				readUntil(t, c, tt.want)
+				close(hold)
+				if b, err := io.ReadAll(c); !errors.Is(err, syscall.ECONNRESET) {
+					t.Errorf("got %q and %v, want a reset", b, err)
+				}
+			})
+		}
 	}
 }
 

@@ -40,6 +40,7 @@ func (s *Server) newHTTPServer() *http.Server {
 		ConnState: func(c net.Conn, state http.ConnState) {
 			if state == http.StateActive || state == http.StateIdle {
 				cc := c.(*clientConn)
+				cc.helloBy.Store(nil)
 				if cc.restBy.Load() != nil {
 					cc.linger() // what comes next may not be a request
 				}
