@@ -11,6 +11,11 @@ import (
 // they would on any dead link.
 const maxFrozen = 60 * time.Second
 
+// tick is what each look at a frozen clock adds to it. gVisor takes segments that
+// were sent at the same time as the one just acknowledged, and after it, for
+// overtaken by it, hence for lost (rackControl.detectLoss).
+const tick = time.Nanosecond
+
 // stallClock is the clock of the stack. It stands still while the tunnel makes
 // no progress: the inner TCP connections then see neither the pause in their
 // round-trip times nor have their retransmission timers run out, which gVisor
@@ -38,6 +43,9 @@ func (c *stallClock) Now() time.Time { return time.Now() }
 func (c *stallClock) NowMonotonic() tcpip.MonotonicTime {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !c.since.IsZero() {
+		c.lost -= tick
+	}
 	return tcpip.MonotonicTime{}.Add(c.read())
 }
 
