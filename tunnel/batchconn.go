@@ -28,8 +28,22 @@ type batchConn struct {
 }
 
 func newBatchConn(c net.Conn) *batchConn {
-	keepShort(c)
-	return &batchConn{Conn: c, in: make([]byte, readBuffer), watch: newStallWatch()}
+	raw := rawConn(c)
+	keepShort(raw)
+	return &batchConn{Conn: c, in: make([]byte, readBuffer), watch: newStallWatch(ackedBy(raw))}
+}
+
+// rawConn returns the socket below c, or nil if there is none in sight.
+func rawConn(c net.Conn) syscall.RawConn {
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return nil
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	return raw
 }
 
 // notSent is how much may wait unsent in the socket, in octets. What is in
@@ -39,12 +53,8 @@ func newBatchConn(c net.Conn) *batchConn {
 const notSent = 32 << 10
 
 // keepShort asks for that where the system can. It is no loss if it can't.
-func keepShort(c net.Conn) {
-	sc, ok := c.(syscall.Conn)
-	if !ok {
-		return
-	}
-	if raw, err := sc.SyscallConn(); err == nil {
+func keepShort(raw syscall.RawConn) {
+	if raw != nil {
 		_ = raw.Control(func(fd uintptr) { _ = setNotSentLowat(fd, notSent) })
 	}
 }
@@ -70,6 +80,7 @@ func (c *batchConn) Read(b []byte) (int, error) {
 		if n == 0 {
 			return 0, err
 		}
+		c.watch.heard()
 	}
 	n := copy(b, c.in[c.start:c.end])
 	c.start += n
@@ -109,4 +120,10 @@ func (c *batchConn) flush() error {
 	}
 	c.out = c.out[:0]
 	return err
+}
+
+// Close ends the connection, and the watch over it before.
+func (c *batchConn) Close() error {
+	c.watch.stop()
+	return c.Conn.Close()
 }

@@ -5,6 +5,8 @@ import (
 	"io"
 	"net"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // countingConn counts system calls: reads and writes of the connection below.
@@ -77,4 +79,47 @@ func TestBatchConnRead(t *testing.T) {
 	if _, err := c.Read(b); err != io.EOF {
 		t.Errorf("read: %v, want EOF", err)
 	}
+}
+
+// TestBatchConnWatch: what is read may end a stall, and so does Close.
+func TestBatchConnWatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		c := newBatchConn(near)
+		v := linkView{moved: 1, owed: true}
+		c.watch.acked = func() (linkView, bool) { return v, true }
+		stalled := make(chan bool, 10)
+		c.watch.tell(func(still bool) { stalled <- still })
+		send := func() {
+			c.cork()
+			c.Write([]byte("request"))
+			go c.flush() // ends when it is read
+			io.ReadFull(far, make([]byte, len("request")))
+		}
+		want := func(what string, want bool) {
+			t.Helper()
+			synctest.Wait()
+			select {
+			case got := <-stalled:
+				if got != want {
+					t.Errorf("%s: told %v, want %v", what, got, want)
+				}
+			default:
+				t.Errorf("%s: told nothing, want %v", what, want)
+			}
+		}
+		send()
+		time.Sleep(2*stallAfter + minLook)
+		want("a request without an ACK", true)
+		v = linkView{moved: 2}
+		go far.Write([]byte("answer")) // ends when it is read
+		c.Read(make([]byte, 100))
+		want("an ACK with the answer", false)
+		v.owed = true
+		send()
+		time.Sleep(2 * stallAfter)
+		want("no more ACKs", true)
+		c.Close()
+		want("the end", false)
+	})
 }

@@ -9,7 +9,7 @@ import (
 
 func TestStallWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newStallWatch()
+		w := newStallWatch(nil)
 		var reports []bool
 		w.tell(func(still bool) { reports = append(reports, still) })
 		write := func(d time.Duration) {
@@ -38,7 +38,7 @@ func TestStallWatch(t *testing.T) {
 // the next one.
 func TestStallWatchLateTimer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newStallWatch()
+		w := newStallWatch(nil)
 		w.tell(func(still bool) { t.Errorf("reported %v", still) })
 		w.begin()
 		time.Sleep(stallAfter - time.Nanosecond)
@@ -53,7 +53,7 @@ func TestStallWatchLateTimer(t *testing.T) {
 // that is slow by nature is no stall.
 func TestStallWatchSlowLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newStallWatch()
+		w := newStallWatch(nil)
 		stalls := 0
 		w.tell(func(still bool) {
 			if still {
@@ -84,5 +84,241 @@ func TestStallWatchSlowLink(t *testing.T) {
 		if w.chunk != maxChunk {
 			t.Errorf("chunk %d after the link became fast, want %d", w.chunk, maxChunk)
 		}
+	})
+}
+
+// link plays a connection whose system tells what the peer has acknowledged.
+type link struct {
+	*stallWatch
+	given, taken uint64
+	step         time.Time // when something was given or taken last
+	usual        time.Duration
+	gone         bool
+	looks        int
+	reports      []report
+	start        time.Time
+}
+
+// report is what the watch told, and when, counted from the start.
+type report struct {
+	still bool
+	at    time.Duration
+}
+
+func newLink() *link {
+	l := &link{start: time.Now()}
+	l.stallWatch = newStallWatch(func() (linkView, bool) {
+		l.looks++
+		return linkView{moved: l.taken, since: time.Since(l.step), owed: l.taken < l.given, usual: l.usual}, !l.gone
+	})
+	l.tell(func(still bool) { l.reports = append(l.reports, report{still, time.Since(l.start)}) })
+	return l
+}
+
+// give is a write of one octet that the socket takes at once.
+func (l *link) give() {
+	l.begin()
+	l.mu.Lock()
+	l.given, l.step = l.given+1, time.Now()
+	l.mu.Unlock()
+	l.end()
+}
+
+// take is an ACK for n octets.
+func (l *link) take(n uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.taken, l.step = l.taken+n, time.Now()
+}
+
+// told returns what was reported since the last call.
+func (l *link) told() []report {
+	synctest.Wait()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	reports := l.reports
+	l.reports = nil
+	return reports
+}
+
+func (l *link) want(t *testing.T, what string, want ...report) {
+	t.Helper()
+	if got := l.told(); !slices.Equal(got, want) {
+		t.Errorf("%s: reported %v, want %v", what, got, want)
+	}
+}
+
+const ms = time.Millisecond
+
+// TestStallWatchRequest: a small request that the socket has taken and the peer
+// does not acknowledge.
+func TestStallWatchRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLink()
+		l.give()
+		time.Sleep(40 * ms) // a delayed ACK
+		l.take(1)
+		time.Sleep(60 * ms)
+		l.want(t, "a delayed ACK")
+
+		l.give() // at 100 ms
+		time.Sleep(300 * ms)
+		l.give()  // what is sent meanwhile, again and again, changes nothing
+		l.heard() // nor what comes
+		time.Sleep(310 * ms)
+		l.want(t, "an outage", report{true, 150 * ms})
+		l.take(1) // at 710 ms, a part
+		l.heard()
+		time.Sleep(20 * ms)
+		l.want(t, "an ACK for a part")
+		time.Sleep(30 * ms)
+		l.want(t, "the rest is lost", report{false, 735 * ms}, report{true, 760 * ms})
+		l.take(1)
+		time.Sleep(stallLook)
+		l.want(t, "an ACK alone", report{false, 785 * ms})
+
+		l.give()
+		time.Sleep(60 * ms)
+		l.want(t, "another outage", report{true, 835 * ms})
+		l.take(1)
+		l.heard()
+		l.want(t, "an ACK with data", report{false, 845 * ms})
+
+		looks := l.looks
+		time.Sleep(time.Hour)
+		if l.want(t, "an idle link"); l.looks != looks {
+			t.Errorf("an idle link was looked at %d times", l.looks-looks)
+		}
+	})
+}
+
+// TestStallWatchOldest: what counts is how long one octet stays, not how long
+// there is always some.
+func TestStallWatchOldest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLink()
+		for range 200 {
+			l.give()
+			time.Sleep(3 * ms)
+			l.give()
+			l.take(1)
+			time.Sleep(46 * ms)
+			l.take(1)
+		}
+		l.want(t, "always something owed")
+		if most := int(time.Since(l.start) / stallLook); l.looks > most {
+			t.Errorf("%d looks, want at most %d", l.looks, most)
+		}
+	})
+}
+
+// TestStallWatchPause: the first look after a pause takes the pause neither for
+// a stall nor for a sign of life.
+func TestStallWatchPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLink()
+		l.give()
+		time.Sleep(ms)
+		l.take(1)
+		time.Sleep(48 * ms)
+		l.give() // owed at the look that was due for the first
+		time.Sleep(48 * ms)
+		l.want(t, "48 ms of 50")
+		time.Sleep(4 * ms)
+		l.want(t, "52 ms of 50", report{true, 99 * ms})
+	})
+}
+
+// TestStallWatchBulk: a stall among much data is seen soon, and many writes
+// cost few looks.
+func TestStallWatchBulk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLink()
+		l.give()
+		for range 1000 {
+			l.give()
+			time.Sleep(ms)
+			l.take(1)
+		}
+		if l.want(t, "data that flows"); l.looks > 40 {
+			t.Errorf("%d looks in a second, want at most 40", l.looks)
+		}
+		l.begin() // the buffer is full
+		time.Sleep(500 * ms)
+		if got := l.told(); len(got) != 1 || got[0].at > 1060*ms {
+			t.Errorf("a stall after one second was reported as %v", got)
+		}
+		l.take(1)
+		l.end()
+		l.want(t, "a write that ends", report{false, 1500 * ms})
+	})
+}
+
+// TestStallWatchSlowByNature: a slow link takes a segment every now and then,
+// and writes block for longer than that. It moves all the same.
+func TestStallWatchSlowByNature(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLink()
+		l.usual = 450 * ms // two segments at 56 kbit/s, and an ACK for them
+		l.give()
+		for range 20 {
+			l.begin()
+			for range 3 {
+				l.mu.Lock()
+				l.given++
+				l.mu.Unlock()
+				time.Sleep(400 * ms)
+				l.take(1)
+			}
+			l.end()
+		}
+		l.want(t, "a slow link")
+		time.Sleep(time.Second)
+		l.want(t, "a slow link that stands still", report{true, 24450 * ms})
+	})
+}
+
+// TestStallWatchStop: after stop nothing stands still, and nobody is told more.
+func TestStallWatchStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLink()
+		l.give()
+		time.Sleep(100 * ms)
+		l.stop()
+		l.want(t, "an end in a stall", report{true, 50 * ms}, report{false, 100 * ms})
+		l.give()
+		l.begin()
+		time.Sleep(time.Second)
+		l.want(t, "after the end")
+	})
+}
+
+// TestStallWatchLate: who begins to listen in a stall is told of it.
+func TestStallWatchLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLink()
+		tell := l.report
+		l.tell(nil)
+		l.give()
+		time.Sleep(100 * ms)
+		l.tell(tell)
+		l.want(t, "a stall before", report{true, 100 * ms})
+	})
+}
+
+// TestStallWatchUnknown: where the system tells nothing more, writes count.
+func TestStallWatchUnknown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLink()
+		l.gone = true
+		l.give()
+		time.Sleep(100 * ms)
+		l.want(t, "a write that has ended")
+		if l.begin(); l.looks != 1 {
+			t.Errorf("asked %d times, want once", l.looks)
+		}
+		time.Sleep(100 * ms)
+		l.end()
+		l.want(t, "a write", report{true, 150 * ms}, report{false, 200 * ms})
 	})
 }

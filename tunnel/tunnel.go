@@ -177,9 +177,10 @@ type Packets struct {
 	Fill func(b []byte) int
 
 	// Stalled, if set, is told when the connection to the server stands still,
-	// with data waiting to be sent, and when it goes on. Whoever has timers
-	// above the tunnel should stop them meanwhile: nothing was lost. It is
-	// called from varying goroutines, one call at a time, and must not block.
+	// with data that the server has not got, and when it goes on or ends.
+	// Whoever has timers above the tunnel should stop them meanwhile: nothing
+	// was lost. It is called from varying goroutines, one call at a time, not
+	// any more after Run has returned, and must not block.
 	Stalled func(bool)
 
 	// Changed, if set, is told when IPv6 has come up after the start. It is
