@@ -35,6 +35,12 @@ func (r *report) compareStock(name, key string, stock, tunnel []float64, goal st
 	last.ratio += fmt.Sprintf(" ±%.2f", mean(tunnel)/mean(stock)*math.Hypot(spread(stock), spread(tunnel)))
 }
 
+// compareSSH adds a figure where the other side is not raw but ssh -D.
+func (r *report) compareSSH(name, key, unit string, ssh, tunnel float64, goal string) {
+	r.compare(name, key, unit, ssh, tunnel, goal)
+	r.rows[len(r.rows)-1].other += " (ssh)"
+}
+
 // absolute adds a figure that has no counterpart on the raw side.
 func (r *report) absolute(name, key, unit string, value float64, goal string) {
 	r.rows = append(r.rows, row{name: name, unit: unit, value: digits(value), goal: goal})

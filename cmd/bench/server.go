@@ -32,6 +32,7 @@ type farEnd struct {
 	SSTP    string // address of the SSTP server
 	Watched string // the same server, with a far end that notices stalls
 	Raw     string // address of the service over bare TLS
+	Plain   string // the same over bare TCP, for a tunnel that ends on this machine
 	Service string // address of the service inside the tunnel
 	Control string // HTTP: /N says what the uploads of side N have brought
 	CA      []byte // PEM
@@ -63,14 +64,14 @@ func runServer() error {
 	}
 	defer server.Close()
 	far := farEnd{CA: authority.PEM(), Service: netip.AddrPortFrom(gateway, servicePort).String()}
-	var listeners [4]net.Listener
+	var listeners [5]net.Listener
 	for i := range listeners {
 		if listeners[i], err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 			return err
 		}
 		defer listeners[i].Close()
 	}
-	for i, address := range []*string{&far.SSTP, &far.Raw, &far.Control, &far.Watched} {
+	for i, address := range []*string{&far.SSTP, &far.Raw, &far.Control, &far.Watched, &far.Plain} {
 		*address = listeners[i].Addr().String()
 	}
 	config := benchTLS()
@@ -78,6 +79,7 @@ func runServer() error {
 	go server.Serve(listeners[0])                          // ends with server.Close
 	go server.Serve(watchedListener{listeners[3]})         // the same
 	go serve(tls.NewListener(listeners[1], config))        // ends with the listener
+	go serve(listeners[4])                                 // the same
 	go http.Serve(listeners[2], http.HandlerFunc(control)) // ends with the listener
 	if err := json.NewEncoder(os.Stdout).Encode(far); err != nil {
 		return err
