@@ -1,15 +1,28 @@
 package netstack
 
 import (
+	"cmp"
+	"slices"
 	"sync"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 )
 
-// maxFrozen bounds one freeze: after it time goes on, and connections end as
-// they would on any dead link.
-const maxFrozen = 60 * time.Second
+// reason is why the clock stands still.
+type reason int
+
+const (
+	// stalled: the outer connection makes no progress.
+	stalled reason = iota
+	// linkDown: there is no session.
+	linkDown
+	reasons
+)
+
+// maxFrozen bounds one freeze for each reason: after it time goes on, and
+// connections end as they would on any dead link.
+var maxFrozen = [reasons]time.Duration{stalled: 60 * time.Second, linkDown: downLimit}
 
 // tick is what each look at a frozen clock adds to it. gVisor takes segments that
 // were sent at the same time as the one just acknowledged, and after it, for
@@ -22,13 +35,18 @@ const tick = time.Nanosecond
 // never undoes (a sender would restart from a window of one segment after each
 // stall of the outer connection, although nothing was lost).
 //
+// There is one clock and two reasons for it to stand still; it does as long as
+// either holds.
+//
 // The clock starts no goroutine; frozen timers are looked at when they fire.
 type stallClock struct {
 	base time.Time
 
 	mu     sync.Mutex
-	lost   time.Duration // time spent frozen, without the current freeze
-	since  time.Time     // start of the current freeze; zero if time runs
+	lost   time.Duration      // time spent frozen until since, less what was skipped
+	since  time.Time          // from when on until counts; zero if time runs
+	until  [reasons]time.Time // end of the freeze for each reason; zero: no such reason
+	armed  timerList
 	parked map[*stallTimer]struct{}
 }
 
@@ -46,17 +64,37 @@ func (c *stallClock) NowMonotonic() tcpip.MonotonicTime {
 	if !c.since.IsZero() {
 		c.lost -= tick
 	}
-	return tcpip.MonotonicTime{}.Add(c.read())
+	return tcpip.MonotonicTime{}.Add(c.read(time.Now()))
+}
+
+// elapsed returns the time on the clock since it was made.
+func (c *stallClock) elapsed() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.read(time.Now())
 }
 
 // read returns the time on the clock. c.mu is held.
-func (c *stallClock) read() time.Duration {
-	now := time.Now()
-	lost := c.lost
-	if !c.since.IsZero() {
-		lost += min(now.Sub(c.since), maxFrozen)
+func (c *stallClock) read(now time.Time) time.Duration {
+	return now.Sub(c.base) - c.lost - c.frozen(now)
+}
+
+// frozen is how much of the time from since to now the clock did not see.
+func (c *stallClock) frozen(now time.Time) time.Duration {
+	if c.since.IsZero() {
+		return 0
 	}
-	return now.Sub(c.base) - lost
+	return max(now.Sub(c.since)-max(now.Sub(c.end()), 0), 0)
+}
+
+// end is when the freeze ends by itself.
+func (c *stallClock) end() (end time.Time) {
+	for _, t := range c.until {
+		if t.After(end) {
+			end = t
+		}
+	}
+	return end
 }
 
 // Stalled tells the stack that the tunnel has stopped moving, or goes on. While
@@ -64,74 +102,162 @@ func (c *stallClock) read() time.Duration {
 // it: nothing was lost, and nothing must be sent again. Calls may repeat.
 func (s *Stack) Stalled(still bool) {
 	if still {
-		s.clock.freeze()
+		s.clock.freeze(stalled)
 	} else {
-		s.clock.thaw()
+		s.clock.thaw(stalled)
 	}
 }
 
-// freeze stops the time; while it stands, more calls change nothing.
-func (c *stallClock) freeze() {
+// freeze stops the time; while it stands for this reason, more calls change
+// nothing.
+func (c *stallClock) freeze(why reason) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.since.IsZero() {
-		c.since = time.Now()
+	if c.until[why].IsZero() {
+		now := time.Now()
+		c.settle(now)
+		c.since, c.until[why] = now, now.Add(maxFrozen[why])
 	}
 }
 
-// thaw lets the time go on.
-func (c *stallClock) thaw() {
+// settle adds what was lost until now.
+func (c *stallClock) settle(now time.Time) {
+	c.lost += c.frozen(now)
+	if !c.since.IsZero() {
+		c.since = now
+	}
+}
+
+// thaw takes a reason away. Without any, time goes on.
+func (c *stallClock) thaw(why reason) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.since.IsZero() {
+	if c.until[why].IsZero() {
 		return
 	}
-	c.lost += min(time.Since(c.since), maxFrozen)
-	c.since = time.Time{}
-	now := c.read()
-	for t := range c.parked {
-		t.real.Reset(t.due - now)
+	now := time.Now()
+	c.settle(now)
+	c.until[why] = time.Time{}
+	if c.end().IsZero() {
+		c.since = time.Time{}
 	}
-	clear(c.parked)
+	for t := range c.parked {
+		t.start(now)
+	}
+	if c.since.IsZero() {
+		clear(c.parked)
+	}
+}
+
+// skip moves the time on by d, standing or not, and calls what is due then,
+// the earliest first, before it returns.
+func (c *stallClock) skip(d time.Duration) {
+	for _, t := range c.jump(d) {
+		t.f()
+	}
+}
+
+// jump is skip without the calls; the timers it returns are disarmed.
+func (c *stallClock) jump(d time.Duration) (due []*stallTimer) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lost -= d
+	now := time.Now()
+	for t := c.armed.first; t != nil; t = t.next {
+		if t.due <= c.read(now) {
+			due = append(due, t)
+		} else if _, ok := c.parked[t]; !ok {
+			t.real.Reset(t.due - c.read(now))
+		}
+	}
+	for _, t := range due {
+		t.real.Stop()
+		t.disarm()
+	}
+	slices.SortStableFunc(due, func(a, b *stallTimer) int { return cmp.Compare(a.due, b.due) })
+	return due
 }
 
 // AfterFunc implements tcpip.Clock.
 func (c *stallClock) AfterFunc(d time.Duration, f func()) tcpip.Timer {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	t := &stallTimer{clock: c, f: f, armed: true, due: c.read() + d}
+	t := &stallTimer{clock: c, f: f, due: c.read(time.Now()) + d}
+	t.arm()
 	t.real = time.AfterFunc(d, t.fire)
 	return t
 }
 
 // stallTimer is a timer on a stallClock. Its fields belong to the clock's lock.
 type stallTimer struct {
-	clock *stallClock
-	f     func()
-	real  *time.Timer
-	due   time.Duration // on the clock
-	armed bool
+	clock      *stallClock
+	f          func()
+	real       *time.Timer
+	due        time.Duration // on the clock
+	armed      bool
+	prev, next *stallTimer // on the clock's list while armed
+}
+
+// timerList holds the armed timers.
+type timerList struct{ first *stallTimer }
+
+func (t *stallTimer) arm() {
+	if t.armed {
+		return
+	}
+	l := &t.clock.armed
+	t.armed, t.next = true, l.first
+	if l.first != nil {
+		l.first.prev = t
+	}
+	l.first = t
+}
+
+func (t *stallTimer) disarm() {
+	delete(t.clock.parked, t)
+	if !t.armed {
+		return
+	}
+	if t.prev != nil {
+		t.prev.next = t.next
+	} else {
+		t.clock.armed.first = t.next
+	}
+	if t.next != nil {
+		t.next.prev = t.prev
+	}
+	t.armed, t.prev, t.next = false, nil, nil
+}
+
+// start sets the real timer to when the clock will show the time due, if
+// nobody thaws it earlier.
+func (t *stallTimer) start(now time.Time) {
+	stands := time.Duration(0)
+	if end := t.clock.end(); !end.IsZero() {
+		stands = max(end.Sub(now), 0)
+	}
+	t.real.Reset(stands + t.due - t.clock.read(now))
 }
 
 // fire runs f if the time has come on the clock too.
 func (t *stallTimer) fire() {
 	c := t.clock
 	c.mu.Lock()
-	left := t.due - c.read()
+	now := time.Now()
 	switch {
 	case !t.armed:
-	case left <= 0:
-		t.armed = false
+	case t.due <= c.read(now):
+		t.disarm()
 		c.mu.Unlock()
 		t.f()
 		return
-	case c.since.IsZero():
-		t.real.Reset(left)
 	default:
-		// Frozen. If nobody thaws it, time goes on by itself some day, or
-		// does so already.
-		c.parked[t] = struct{}{}
-		t.real.Reset(max(maxFrozen-time.Since(c.since), 0) + left)
+		// Early. If the clock stands and nobody thaws it, time goes on by
+		// itself some day, or does so already.
+		if !c.since.IsZero() {
+			c.parked[t] = struct{}{}
+		}
+		t.start(now)
 	}
 	c.mu.Unlock()
 }
@@ -141,9 +267,8 @@ func (t *stallTimer) Stop() bool {
 	t.clock.mu.Lock()
 	defer t.clock.mu.Unlock()
 	was := t.armed
-	t.armed = false
+	t.disarm()
 	t.real.Stop()
-	delete(t.clock.parked, t)
 	return was
 }
 
@@ -153,6 +278,7 @@ func (t *stallTimer) Reset(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.parked, t)
-	t.armed, t.due = true, c.read()+d
+	t.arm()
+	t.due = c.read(time.Now()) + d
 	t.real.Reset(d)
 }

@@ -177,14 +177,14 @@ type tcpConn struct {
 	dst           tcpip.SliceWriter // of the read that holds readMu
 	src           bytes.Reader      // of the write that holds writeMu
 
-	growth *growth
+	stack  *Stack
 	buffer atomic.Int64 // size of the receive buffer, as growth has booked it
 }
 
 // newTCPConn makes a connection of an endpoint, which it owns from then on.
-func newTCPConn(ep tcpip.Endpoint, queue *waiter.Queue, g *growth) *tcpConn {
-	c := &tcpConn{growth: g}
-	c.buffer.Store(g.begin)
+func newTCPConn(ep tcpip.Endpoint, queue *waiter.Queue, s *Stack) *tcpConn {
+	c := &tcpConn{stack: s}
+	c.buffer.Store(s.growth.begin)
 	c.init(ep, queue, "tcp")
 	ep.SocketOptions().SetKeepAlive(true)
 	idle, interval := tcpip.KeepaliveIdleOption(keepaliveIdle), tcpip.KeepaliveIntervalOption(keepaliveInterval)
@@ -241,9 +241,18 @@ func (c *tcpConn) read(b []byte) (int, error) {
 				return 0, err
 			}
 		default:
-			return 0, c.explain(terr)
+			return 0, c.cause(c.explain(terr))
 		}
 	}
+}
+
+// cause says more of an end that was ours.
+func (c *tcpConn) cause(err error) error {
+	local, ok := c.local.(*net.TCPAddr)
+	if err != ErrAborted || !ok {
+		return err
+	}
+	return c.stack.endings.of(local.AddrPort().Addr().Unmap())
 }
 
 // Write writes all of b, waiting for room in the send buffer if need be.
@@ -272,7 +281,7 @@ func (c *tcpConn) write(b []byte) (n int, err error) {
 		case *tcpip.ErrWouldBlock:
 			err = c.wait(c.writable, &c.writeDeadline)
 		default:
-			err = c.explain(terr)
+			err = c.cause(c.explain(terr))
 		}
 		if err != nil {
 			return n, err
@@ -323,7 +332,7 @@ func (c *tcpConn) closeWithin(orphan time.Duration) error {
 		timeout := tcpip.TCPUserTimeoutOption(orphan)
 		_ = c.ep.SetSockOpt(&timeout) // cannot fail on a TCP endpoint
 	})
-	c.growth.giveBack(&c.buffer)
+	c.stack.growth.giveBack(&c.buffer)
 	return opError("close", c.network, c.local, c.remote, err)
 }
 

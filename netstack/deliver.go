@@ -2,6 +2,7 @@ package netstack
 
 import (
 	"encoding/binary"
+	"time"
 
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -30,7 +31,11 @@ type slowPacket struct {
 // UDP datagrams go to their sockets, and everything else goes to the slow
 // path's goroutine. After Close it does nothing.
 func (s *Stack) Deliver(batch [][]byte) {
+	if len(batch) == 0 {
+		return
+	}
 	s.link.received.Add(uint64(len(batch)))
+	s.heard.Store(int64(s.clock.elapsed()))
 	s.deliverMu.Lock()
 	defer s.deliverMu.Unlock()
 	for _, b := range batch {
@@ -125,12 +130,22 @@ func (s *Stack) deliverSlow(p slowPacket) {
 func (s *Stack) slowLoop() {
 	nd := newDiscovery(s)
 	defer nd.stop()
+	patience := time.NewTimer(downLimit)
+	patience.Stop()
+	defer patience.Stop()
 	for {
 		select {
 		case p := <-s.slow:
 			s.handleSlow(nd, p)
 		case <-s.linkChanged:
+			patience.Stop()
+			if !s.state.Load().up {
+				patience.Reset(downLimit)
+			}
 			nd.restart()
+			s.resume()
+		case <-patience.C:
+			s.giveUp()
 		case <-nd.timer.C:
 			nd.solicit()
 		case <-s.done:

@@ -3,6 +3,7 @@ package netstack
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"time"
@@ -208,7 +209,7 @@ func (s *Stack) dialTCP(ctx context.Context, to netip.AddrPort) (net.Conn, error
 	if terr != nil {
 		return nil, errnoOf(terr)
 	}
-	c := newTCPConn(ep, queue, &s.growth)
+	c := newTCPConn(ep, queue, s)
 	terr = ep.Connect(fullAddressOf(to))
 	if _, ok := terr.(*tcpip.ErrConnectStarted); !ok && terr != nil {
 		c.abandon()
@@ -249,11 +250,12 @@ func (s *Stack) dialError(terr tcpip.Error) error {
 	return errnoOf(terr)
 }
 
+// downError is why what began in an earlier state of the link has ended.
 func (s *Stack) downError() error {
-	if s.isClosed() {
-		return net.ErrClosed
+	if err := s.usable(context.Background()); err != nil {
+		return err
 	}
-	return ErrDown
+	return fmt.Errorf("tunnel's address changed: %w", ErrAborted)
 }
 
 // abandon ends an endpoint that nobody has seen: without lingering, and with a

@@ -193,6 +193,17 @@ func (s *schedule) forget(f *flow) {
 	}
 }
 
+// remove empties the flows that match and returns what waited. A packet that
+// has begun to be sent stays.
+func (s *schedule) remove(match func(flowKey) bool) (pkts []*stack.PacketBuffer) {
+	for k, f := range s.flows {
+		for match(k) && f.head < len(f.pkts) {
+			pkts = append(pkts, f.pop())
+		}
+	}
+	return pkts
+}
+
 // drain empties all flows and returns what waited.
 func (s *schedule) drain() (pkts []*stack.PacketBuffer) {
 	for _, f := range s.flows {

@@ -14,13 +14,13 @@ type growth struct {
 // tune lets the receive buffer grow after a read of n octets; without it the
 // window never would.
 func (c *tcpConn) tune(n int) {
-	if c.growth.left.Load() <= 0 {
+	if c.stack.growth.left.Load() <= 0 {
 		return
 	}
 	c.ep.ModerateRecvBuf(n)
-	c.growth.book(&c.buffer, c.ep.SocketOptions().GetReceiveBufferSize())
+	c.stack.growth.book(&c.buffer, c.ep.SocketOptions().GetReceiveBufferSize())
 	if c.isClosed() {
-		c.growth.giveBack(&c.buffer)
+		c.stack.growth.giveBack(&c.buffer)
 	}
 }
 

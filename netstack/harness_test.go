@@ -134,12 +134,12 @@ func (p *pipe) run(done <-chan struct{}) {
 				return
 			}
 			n := p.from.Fill(buf)
+			batch = p.split(batch[:0], buf[:n])
+			p.to.Deliver(batch)
 			p.gate <- struct{}{}
 			if n == 0 {
 				break
 			}
-			batch = p.split(batch[:0], buf[:n])
-			p.to.Deliver(batch)
 		}
 	}
 }
@@ -160,7 +160,7 @@ func (p *pipe) split(batch [][]byte, b []byte) [][]byte {
 
 func (p *pipe) setFilter(f func([]byte) bool) { p.filter.Store(&f) }
 
-// pause stops Fill until resume.
+// pause stops Fill until resume; what was taken has been delivered.
 func (p *pipe) pause()  { <-p.gate }
 func (p *pipe) resume() { p.gate <- struct{}{} }
 

@@ -45,7 +45,7 @@ func (s *Stack) listen(network, address string) (*listener, error) {
 		ep.Close()
 		return nil, errnoOf(terr)
 	}
-	l := &listener{growth: &s.growth}
+	l := &listener{stack: s}
 	l.init(ep, queue, "tcp")
 	if a, terr := ep.GetLocalAddress(); terr == nil {
 		l.addr = net.TCPAddrFromAddrPort(addrPortOf(a))
@@ -164,8 +164,8 @@ func (a textAddr) String() string  { return a.address }
 // listener is a listening TCP socket.
 type listener struct {
 	socket
-	addr   net.Addr
-	growth *growth
+	addr  net.Addr
+	stack *Stack
 }
 
 // Accept waits for a connection. After Close it fails with net.ErrClosed.
@@ -188,7 +188,7 @@ func (l *listener) accept() (*tcpConn, error) {
 		ep, queue, terr := l.ep.Accept(&peer)
 		switch terr.(type) {
 		case nil:
-			c := newTCPConn(ep, queue, l.growth)
+			c := newTCPConn(ep, queue, l.stack)
 			c.connected(addrPortOf(peer))
 			return c, nil
 		case *tcpip.ErrWouldBlock:

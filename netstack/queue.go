@@ -71,10 +71,11 @@ type egress struct {
 	mu        sync.Mutex
 	room      sync.Cond // one signal per freed place; who got in passes it on
 	flows     schedule
-	streams   int  // cost of the TCP packets that wait
-	datagrams int  // and of all others
-	down      bool // the link is down
-	overdue   bool // it has been for downWait: nobody waits
+	streams   int       // cost of the TCP packets that wait
+	datagrams int       // and of all others
+	down      bool      // the link is down
+	since     time.Time // when it went down
+	overdue   bool      // it has been for downWait: nobody waits
 	closed    bool
 	timer     *time.Timer // ends the waits when down
 
@@ -217,12 +218,27 @@ func (q *egress) pick() *flow {
 	return f
 }
 
-// setUp makes senders wait for room again, for as long as it takes.
-func (q *egress) setUp() {
+// setUp makes senders wait for room again, for as long as it takes. stale drops
+// all that waits; if the link was down for longer than staleAfter, datagrams
+// are dropped anyway.
+func (q *egress) setUp(stale bool) {
 	q.mu.Lock()
-	defer q.mu.Unlock()
+	var pkts []*stack.PacketBuffer
+	switch {
+	case stale:
+		pkts = q.flows.remove(func(flowKey) bool { return true })
+		q.streams, q.datagrams = 0, 0
+	case q.down && time.Since(q.since) > staleAfter:
+		pkts = q.flows.remove(func(k flowKey) bool { return k.proto != header.TCPProtocolNumber })
+		q.datagrams = 0
+	}
+	q.dropped.Add(uint64(len(pkts)))
 	q.down, q.overdue = false, false
 	q.stopTimer()
+	q.passOn()
+	q.signal()
+	q.mu.Unlock()
+	release(pkts)
 }
 
 // setDown bounds all waits, those that have begun and those to come.
@@ -232,7 +248,7 @@ func (q *egress) setDown() {
 	if q.down || q.closed {
 		return
 	}
-	q.down = true
+	q.down, q.since = true, time.Now()
 	q.timer = time.AfterFunc(downWait, q.endWaits)
 }
 

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -41,7 +42,7 @@ type Link struct {
 // changed, so that they read it without a lock.
 type linkState struct {
 	up         bool
-	down       chan struct{} // closed when the link goes down
+	down       chan struct{} // closed when the link goes down or loses an address
 	link       Link
 	has4, has6 bool // there is a routable address of the family
 	router     bool // a router advertised itself as the way out
@@ -49,8 +50,11 @@ type linkState struct {
 }
 
 // SetLink brings the link up, or changes it. What stays the same survives: on
-// a reconnect with the same address all connections go on. Connections from an
-// address that is no longer ours are aborted (ErrAborted). It copies l.
+// a reconnect with the same address all connections go on, and send again at
+// once what was in flight. Connections from an address that is no longer ours
+// are aborted, with an error that wraps ErrAborted and names both addresses;
+// dials and lookups that run meanwhile fail then. It copies l. If it fails, the
+// link is as up or down as before.
 func (s *Stack) SetLink(l Link) error {
 	l, err := l.normalized()
 	if err != nil {
@@ -63,32 +67,76 @@ func (s *Stack) SetLink(l Link) error {
 	}
 	old := s.state.Load()
 	next := &linkState{up: true, down: old.down, link: l}
-	if !old.up {
-		next.down = make(chan struct{})
-	}
 	if l.InterfaceID != old.link.InterfaceID || !l.ipv6() {
 		s.learned = nil
 	} else {
 		next.router, next.mtu6 = old.router, old.mtu6
 	}
-	if err := s.assign(l.wanted(s.learned)); err != nil {
+	if err := s.become(next); err != nil {
+		s.restore(old)
 		return err
 	}
-	if err := s.net.SetNICMTU(nicID, uint32(l.MTU)); err != nil {
+	if !slices.Equal(l.DNS, old.link.DNS) {
+		s.nextDNS.Store(0)
+	}
+	// What waited through a long silence was sent long ago, by the timestamps
+	// in it, and will be sent again at once: the answers to it would tell of
+	// round trips that never were.
+	s.link.out.setUp(!old.up && s.silence > staleAfter)
+	s.signalLink()
+	return nil
+}
+
+// become makes next the state, with all that belongs to it but the queue. It
+// wants mu held.
+func (s *Stack) become(next *linkState) error {
+	if err := s.assign(next.link.wanted(s.learned)); err != nil {
+		return err
+	}
+	if err := s.net.SetNICMTU(nicID, uint32(next.link.MTU)); err != nil {
 		return fmt.Errorf("netstack: mtu: %w", errnoOf(err))
 	}
+	if old := s.state.Load(); !old.up || old.ended() {
+		next.down = make(chan struct{})
+	}
 	s.publish(next)
-	s.link.out.setUp()
+	return nil
+}
+
+// restore keeps the link usable, if it was, when it could not be changed.
+func (s *Stack) restore(old *linkState) {
+	again := *old
+	if again.up && again.ended() {
+		again.down = make(chan struct{})
+	}
+	s.publish(&again)
+	if again.up {
+		s.link.out.setUp(false)
+	}
+}
+
+// ended tells whether dials and lookups that began in this state have to fail.
+func (st *linkState) ended() bool {
+	select {
+	case <-st.down:
+		return true
+	default:
+		return false
+	}
+}
+
+func (s *Stack) signalLink() {
 	select {
 	case s.linkChanged <- struct{}{}:
 	default:
 	}
-	return nil
 }
 
 // LinkDown tells the stack that nothing is sent or received until the next
 // SetLink. Dials and lookups, running and new, fail with ErrDown. Connections
-// stay; what they send waits in the queue while there is room.
+// stay, for 15 minutes at most: their time stands still, and what they send
+// waits in the queue while there is room. After that they end with an error
+// that wraps ErrAborted.
 func (s *Stack) LinkDown() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -104,8 +152,15 @@ func (s *Stack) goDown() {
 	next := *old
 	next.up = false
 	s.state.Store(&next)
-	close(old.down)
+	if !old.ended() {
+		close(old.down)
+	}
+	s.clock.freeze(linkDown)
+	s.clock.thaw(stalled) // what stood still is no more
+	s.resuming = true
+	s.silence = s.clock.elapsed() - time.Duration(s.heard.Load())
 	s.link.out.setDown()
+	s.signalLink()
 	s.log.Debug("link down")
 }
 
@@ -175,7 +230,7 @@ func (s *Stack) assign(want []netip.Prefix) error {
 		return true
 	})
 	if len(gone) > 0 {
-		s.withdraw(gone)
+		s.withdraw(gone, want)
 	}
 	for _, p := range want {
 		if slices.Contains(s.addrs, p) {
@@ -197,12 +252,17 @@ func (s *Stack) assign(want []netip.Prefix) error {
 // withdraw removes addresses and aborts the sockets bound to them. Nobody may
 // wait in the queue meanwhile, because Abort needs the lock that is held
 // during such a wait; what is queued has an address that is ours no longer.
-func (s *Stack) withdraw(gone []netip.Addr) {
+func (s *Stack) withdraw(gone []netip.Addr, want []netip.Prefix) {
+	if old := s.state.Load(); !old.ended() {
+		close(old.down)
+	}
 	s.link.out.purge()
 	for _, a := range gone {
+		s.endings.add(a, changed(a, want))
 		_ = s.net.RemoveAddress(nicID, addressOf(a)) // fails only if it is not there
 		s.log.Debug("address removed", "addr", a)
 	}
+	count := 0
 	for _, te := range s.net.RegisteredEndpoints() {
 		ep, ok := te.(tcpip.Endpoint)
 		if !ok {
@@ -211,8 +271,20 @@ func (s *Stack) withdraw(gone []netip.Addr) {
 		local, err := ep.GetLocalAddress()
 		if err == nil && slices.Contains(gone, addrOf(local.Addr)) {
 			ep.Abort()
+			count++
 		}
 	}
+	s.log.Info("address changed: connections aborted", "from", gone, "to", want, "count", count)
+}
+
+// changed is why connections from an address end when we have others.
+func changed(gone netip.Addr, want []netip.Prefix) error {
+	for _, p := range want {
+		if p.Addr().Is4() == gone.Is4() && p.Addr().IsLinkLocalUnicast() == gone.IsLinkLocalUnicast() {
+			return fmt.Errorf("tunnel's address changed from %v to %v: %w", gone, p.Addr(), ErrAborted)
+		}
+	}
+	return fmt.Errorf("tunnel lost its address %v: %w", gone, ErrAborted)
 }
 
 // publish derives routes and families from the addresses. It wants mu held.

@@ -57,13 +57,15 @@ type Stack struct {
 	merge     merger
 
 	slow        chan slowPacket
-	linkChanged chan struct{} // capacity 1: discovery begins anew
+	linkChanged chan struct{} // capacity 1: the slow loop looks at the link anew
 	done        chan struct{} // closed by Close
 	closeOnce   sync.Once
 	wg          sync.WaitGroup
 
 	state   atomic.Pointer[linkState]
 	nextDNS atomic.Uint32 // index of the DNS server that answered last
+	heard   atomic.Int64  // time.Duration on the clock of the last Deliver
+	endings endings
 
 	// mu orders SetLink, LinkDown, Close and what discovery learns. It is
 	// taken before any lock of gVisor and never the other way round: gVisor
@@ -71,6 +73,9 @@ type Stack struct {
 	mu      sync.Mutex
 	addrs   []netip.Prefix // assigned to the interface
 	learned []netip.Prefix // those of addrs that came by router advertisement
+	silence time.Duration  // how long nothing had come in when the link went down
+	// resuming: the link went down, and the connections did not go on yet.
+	resuming bool
 }
 
 // New makes a stack whose link is down: SetLink brings it up. The caller must
@@ -122,10 +127,13 @@ func New(cfg Config) (*Stack, error) {
 	return s, nil
 }
 
+// congestionControl is CUBIC: gVisor's default is Reno, which is slow on long
+// fat paths.
+const congestionControl = "cubic"
+
 // configure sets what differs from gVisor's defaults, each with its reason.
 func (s *Stack) configure() error {
-	// CUBIC: the default is Reno, which is slow on long fat paths.
-	congestion := tcpip.CongestionControlOption("cubic")
+	congestion := tcpip.CongestionControlOption(congestionControl)
 	// SACK: without it one loss costs a round trip per lost segment.
 	sack := tcpip.TCPSACKEnabled(true)
 	receive, send := s.cfg.Memory.buffers()
@@ -170,6 +178,7 @@ func (s *Stack) Close() error {
 		// Senders first: they hold endpoint locks while they wait for room.
 		s.link.Close()
 		close(s.done)
+		s.endings.forget()
 		s.mu.Lock()
 		s.goDown()
 		s.mu.Unlock()

@@ -74,13 +74,21 @@ func (c *udpConn) read(b []byte) (int, netip.AddrPort, error) {
 				return 0, netip.AddrPort{}, err
 			}
 		case *tcpip.ErrClosedForReceive:
-			// A datagram socket has no end of file: its address was
-			// withdrawn, or the stack is closed.
-			return 0, netip.AddrPort{}, net.ErrClosed
+			return 0, netip.AddrPort{}, c.ended()
 		default:
 			return 0, netip.AddrPort{}, c.explain(terr)
 		}
 	}
+}
+
+// ended is why there is nothing to read any more: a datagram socket has no end
+// of file, so it or the stack was closed, or its address was withdrawn.
+func (c *udpConn) ended() error {
+	local, ok := c.local.(*net.UDPAddr)
+	if c.isClosed() || c.stack.isClosed() || !ok {
+		return net.ErrClosed
+	}
+	return c.stack.endings.of(local.AddrPort().Addr().Unmap())
 }
 
 // Write sends one datagram to the connected address.
