@@ -21,6 +21,10 @@ import (
 // leaves it to the implementation.
 const httpTimeout = sstp.ReplyTimeout
 
+// tcpTimeout bounds the wait for a TCP connection: four SYNs. Where packets are
+// lost without a word a new attempt is sooner answered than the fifth.
+const tcpTimeout = 15 * time.Second
+
 // Dial connects to a server, authenticates and negotiates an address. ctx
 // bounds all of it. The error is an [*Error] whose cause is typed: see package
 // sstp and package ppp for the ends of a call and a link, and
@@ -90,7 +94,7 @@ func (d *dialer) dial(ctx context.Context) (*Session, error) {
 func (d *dialer) dialTCP(ctx context.Context, address string) (net.Conn, error) {
 	dial := d.cfg.DialContext
 	if dial == nil {
-		dial = (&net.Dialer{}).DialContext
+		dial = (&net.Dialer{Timeout: tcpTimeout}).DialContext
 	}
 	var mu sync.Mutex // the dialer may outlive the call with a second attempt under way
 	trace := &httptrace.ClientTrace{DNSDone: func(info httptrace.DNSDoneInfo) {

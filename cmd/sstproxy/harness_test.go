@@ -112,9 +112,10 @@ func (w *watched) wait(t *testing.T, part string) string {
 // one of its own.
 type command struct {
 	stdout, stderr *watched
-	stop           func()      // asks for the end: cancels the context or sends SIGINT
-	process        *os.Process // nil in this process
-	code           chan int    // gets the exit code
+	stop           func()           // asks for the end: cancels the context or sends SIGINT
+	process        *os.Process      // nil in this process
+	state          *os.ProcessState // of a process that has ended
+	code           chan int         // gets the exit code
 }
 
 // start runs a command line in this process; stop cancels its context.
@@ -148,6 +149,7 @@ func spawn(t *testing.T, binary string, env []string, args ...string) *command {
 	c.stop = func() { c.process.Signal(os.Interrupt) }
 	go func() { // ends with the process
 		cmd.Wait()
+		c.state = cmd.ProcessState
 		c.code <- cmd.ProcessState.ExitCode()
 	}()
 	t.Cleanup(func() { c.process.Kill() })
