@@ -339,9 +339,12 @@ func (s interop) logText(t *testing.T) string {
 	return string(b)
 }
 
+// shell runs a command in the repository's folder.
 func shell(t *testing.T, command string) {
 	t.Helper()
-	if out, err := exec.Command("sh", "-c", command).CombinedOutput(); err != nil {
+	sh := exec.Command("sh", "-c", command)
+	sh.Dir = filepath.Join("..", "..")
+	if out, err := sh.CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v\n%s", command, err, out)
 	}
 }
