@@ -162,3 +162,23 @@ func FuzzParseEndpoint(f *testing.F) {
 		}
 	})
 }
+
+// FuzzCanonicalHost: what comes out is ASCII without a port or a path in it, and
+// comes out of itself.
+func FuzzCanonicalHost(f *testing.F) {
+	for _, tt := range hosts {
+		f.Add(strings.Trim(tt.written, "[]"))
+	}
+	f.Fuzz(func(t *testing.T, host string) {
+		got, err := canonicalHost(host)
+		if err != nil {
+			return
+		}
+		if again, err := canonicalHost(got); again != got || err != nil {
+			t.Errorf("%q: got %q, and of that %q and %v", host, got, again, err)
+		}
+		if h, p, err := net.SplitHostPort(net.JoinHostPort(got, "80")); h != got || p != "80" || err != nil || printable(got) != got || strings.ContainsAny(got, " /@%") {
+			t.Errorf("%q: got %q", host, got)
+		}
+	})
+}

@@ -324,7 +324,7 @@ func TestSlowHandshake(t *testing.T) {
 				begin := time.Now()
 				c := p.dial()
 				for i, b := range []byte(drip) {
-					if i == 1 {
+					if i == 0 {
 						<-time.After(9 * time.Second) // of the bubble's clock
 					}
 					if _, err := c.Write([]byte{b}); err != nil {

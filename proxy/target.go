@@ -57,6 +57,9 @@ func asciiHost(host string) (string, error) {
 	if strings.IndexFunc(host, func(r rune) bool { return r > '~' }) < 0 {
 		return host, nil
 	}
+	if len(host) > utf8.UTFMax*(maxName+1) { // the conversion's time grows with the square
+		return "", fmt.Errorf("the destination's name has %d octets", len(host))
+	}
 	if !utf8.ValidString(host) {
 		return "", errors.New("the destination's host is not in UTF-8")
 	}

@@ -94,6 +94,18 @@ func TestHosts(t *testing.T) {
 	}
 }
 
+// TestLongHost: a name that fills a header costs no more than others.
+func TestLongHost(t *testing.T) {
+	host := strings.Repeat("ü", 1<<20)
+	if got := testing.AllocsPerRun(10, func() {
+		if _, err := canonicalHost(host); err == nil {
+			t.Error("the name was taken")
+		}
+	}); got > 5 {
+		t.Errorf("got %v allocations, want an answer without a conversion", got)
+	}
+}
+
 // requestsTo asks for a host by each protocol.
 func requestsTo(host string, port int) map[string]string {
 	socks := "\x05\x01\x00" + socksRequestTo(1, strings.Trim(host, "[]"), port)
