@@ -33,7 +33,7 @@ type hostEvent struct {
 	Slept time.Duration
 
 	// Network tells that links, addresses or routes have changed, perhaps none
-	// that matters here: see localAddressGone and routeChanged.
+	// that matters here: see localAddressGone.
 	Network bool
 }
 
@@ -224,33 +224,6 @@ func localAddressGone(conn net.Conn) bool {
 	}
 	addrs, err := net.InterfaceAddrs()
 	return err == nil && !holds(addrs, local)
-}
-
-// routeChanged tells that a new connection to the server of conn would leave by
-// another interface. Another address of the same one is no such change: hosts
-// with IPv6 privacy extensions (RFC 8981) take a new address each day and keep
-// the old ones for their connections. While there is no route at all the answer
-// is false: nothing would be won by a new connection. For a conn that its
-// dialer has bound to an address the answer means nothing.
-func routeChanged(conn net.Conn) bool {
-	local, remote := tcpAddr(conn.LocalAddr()).Addr(), tcpAddr(conn.RemoteAddr())
-	if !local.IsValid() || !remote.IsValid() {
-		return false
-	}
-	now, err := localFor(remote)
-	return err == nil && now != local && !sameInterface(now, local)
-}
-
-// sameInterface tells whether one interface has both addresses.
-func sameInterface(a, b netip.Addr) bool {
-	interfaces, err := net.Interfaces()
-	if err != nil {
-		return false
-	}
-	return slices.ContainsFunc(interfaces, func(i net.Interface) bool {
-		addrs, err := i.Addrs()
-		return err == nil && holds(addrs, a) && holds(addrs, b)
-	})
 }
 
 // holds tells whether addr is among the addresses of an interface.
