@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -113,5 +114,60 @@ func TestFirstRestart(t *testing.T) {
 		if got := firstRestart(rtt); got != want {
 			t.Errorf("round trip %v: got %v, want %v", rtt, got, want)
 		}
+	}
+}
+
+// Of several addresses the one to avoid is the last resort.
+func TestDialAddresses(t *testing.T) {
+	var addrs []string
+	for range 2 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		addrs = append(addrs, l.Addr().String())
+	}
+	for _, tt := range []struct{ avoid, dial string }{{"", addrs[0]}, {addrs[1], addrs[0]}, {addrs[0], addrs[0]}} {
+		conn, err := Config{avoid: tt.avoid}.dialAddresses(t.Context(), "tcp", tt.dial)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := conn.RemoteAddr().String(); got != tt.dial {
+			t.Errorf("avoiding %s: connected to %s, want %s", tt.avoid, got, tt.dial)
+		}
+		conn.Close()
+	}
+}
+
+// localhost has two addresses on most machines: with one to avoid it is the other.
+func TestDialAvoidsAddress(t *testing.T) {
+	six, err := net.Listen("tcp", "[::1]:0")
+	if err != nil {
+		t.Skipf("no IPv6 on this machine: %v", err)
+	}
+	defer six.Close()
+	_, port, _ := net.SplitHostPort(six.Addr().String())
+	four, err := net.Listen("tcp", "127.0.0.1:"+port)
+	if err != nil {
+		t.Skipf("port %s is not free for both families: %v", port, err)
+	}
+	defer four.Close()
+	name := net.JoinHostPort("localhost", port)
+	first, err := Config{}.dialAddresses(t.Context(), "tcp", name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.Close()
+	second, err := Config{avoid: first.RemoteAddr().String()}.dialAddresses(t.Context(), "tcp", name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second.Close()
+	if a, b := first.RemoteAddr().String(), second.RemoteAddr().String(); a == b {
+		if ips, _ := net.LookupIP("localhost"); len(ips) < 2 {
+			t.Skipf("localhost has the addresses %v only", ips)
+		}
+		t.Errorf("connected to %s again", a)
 	}
 }

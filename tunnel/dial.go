@@ -12,6 +12,7 @@ import (
 	"net/http/httptrace"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"sstproxy/tunnel/sstp"
@@ -39,7 +40,7 @@ func Dial(ctx context.Context, cfg Config) (*Session, error) {
 		if ctx.Err() != nil && !errors.Is(err, context.Cause(ctx)) {
 			err = fmt.Errorf("%w (%w)", context.Cause(ctx), err)
 		}
-		return nil, &Error{Phase: d.phase, Err: err}
+		return nil, &Error{Phase: d.phase, Peer: d.peer, Err: err}
 	}
 	return s, nil
 }
@@ -51,6 +52,7 @@ type dialer struct {
 	start time.Time // of the whole
 	mark  time.Time // end of the last phase
 	times []any     // of the phases, for the log
+	peer  string    // the server's address, once connected
 }
 
 // done ends the phase under way and starts the next.
@@ -94,7 +96,7 @@ func (d *dialer) dial(ctx context.Context) (*Session, error) {
 func (d *dialer) dialTCP(ctx context.Context, address string) (net.Conn, error) {
 	dial := d.cfg.DialContext
 	if dial == nil {
-		dial = (&net.Dialer{Timeout: tcpTimeout}).DialContext
+		dial = d.cfg.dialAddresses
 	}
 	var mu sync.Mutex // the dialer may outlive the call with a second attempt under way
 	trace := &httptrace.ClientTrace{DNSDone: func(info httptrace.DNSDoneInfo) {
@@ -114,8 +116,31 @@ func (d *dialer) dialTCP(ctx context.Context, address string) (net.Conn, error) 
 	if err != nil {
 		return nil, err
 	}
-	d.done(raw.RemoteAddr().String())
+	d.peer = raw.RemoteAddr().String()
+	d.done(d.peer)
 	return raw, nil
+}
+
+// errAvoided stands for an address that had its turn.
+var errAvoided = errors.New("tried last time")
+
+// dialAddresses tries all addresses of the server, as package net does, but the
+// one to avoid only if no other can be reached.
+func (c Config) dialAddresses(ctx context.Context, network, address string) (net.Conn, error) {
+	dialer := &net.Dialer{Timeout: tcpTimeout}
+	if c.avoid != "" {
+		other := *dialer
+		other.Control = func(_, address string, _ syscall.RawConn) error {
+			if address == c.avoid {
+				return errAvoided
+			}
+			return nil
+		}
+		if conn, err := other.DialContext(ctx, network, address); err == nil || ctx.Err() != nil {
+			return conn, err
+		}
+	}
+	return dialer.DialContext(ctx, network, address)
 }
 
 func addresses(addrs []net.IPAddr) string {

@@ -55,6 +55,7 @@ var (
 // the cause, which errors.Is and errors.As see.
 type Error struct {
 	Phase Phase
+	Peer  string // the server's address and port, if TCP was connected by Dial
 	Err   error
 }
 

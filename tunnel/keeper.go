@@ -63,6 +63,7 @@ type Keeper struct {
 	begun   time.Time // of the last attempt
 	down    time.Time // since when the tunnel is down; the start at first
 	unsent  bool      // the password at hand was not shown to a server
+	avoid   string    // the address of the server that failed last
 
 	telling sync.Mutex // held while Changed is told; taken before mu
 	mu      sync.Mutex
@@ -260,9 +261,15 @@ func (k *Keeper) connect(ctx context.Context) (*Session, error) {
 			k.cfg.Tunnel.Progress(p)
 		}
 	}
+	cfg.avoid = k.avoid
 	s, err := k.dialNext(ctx, cfg)
-	if failed, ok := errors.AsType[*Error](err); !ok || failed.Phase >= PhaseAuth {
+	failed, ok := errors.AsType[*Error](err)
+	if !ok || failed.Phase >= PhaseAuth {
 		k.unsent = false
+	}
+	k.avoid = ""
+	if ok {
+		k.avoid = failed.Peer // of several addresses, another may lead to a server that works
 	}
 	return s, err
 }

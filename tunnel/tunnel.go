@@ -75,6 +75,8 @@ type Config struct {
 	// DialContext opens the TCP connection; nil means a net.Dialer.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 
+	avoid string // an address of the server, with port, to try last
+
 	// Logger gets one line per session at Info and one per control frame at
 	// Debug; nil discards them.
 	Logger *slog.Logger
