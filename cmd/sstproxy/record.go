@@ -8,7 +8,7 @@ import (
 	"log/slog"
 	"os"
 
-	"sstproxy/capture"
+	"sstproxy/tunnel/capture"
 	"sstproxy/tunnel"
 )
 
