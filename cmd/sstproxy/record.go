@@ -8,8 +8,8 @@ import (
 	"log/slog"
 	"os"
 
-	"sstproxy/tunnel/capture"
 	"sstproxy/tunnel"
+	"sstproxy/tunnel/capture"
 )
 
 // keylogWarning is what --keylog gives up, in one sentence.
