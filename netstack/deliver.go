@@ -23,7 +23,7 @@ type slowPacket struct {
 
 // Deliver takes IP packets that arrived on the link, oldest first. The slices
 // are borrowed until it returns. Packets that are malformed, or whose
-// destination is not an address of ours, are dropped.
+// source or destination does not fit, are dropped; see Stats.
 //
 // It should be called by one goroutine, or the order within a flow is lost. It
 // never waits for Fill, for a connection's reader or for a lock that
@@ -38,10 +38,11 @@ func (s *Stack) Deliver(batch [][]byte) {
 	s.heard.Store(int64(s.clock.elapsed()))
 	s.deliverMu.Lock()
 	defer s.deliverMu.Unlock()
+	g := s.guard.Load()
 	for _, b := range batch {
 		proto, transport, ok := classify(b)
 		switch {
-		case !ok:
+		case !ok || !s.admits(g, b, transport):
 		case transport == header.TCPProtocolNumber && s.merge.add(b):
 		case transport == header.TCPProtocolNumber || transport == header.UDPProtocolNumber:
 			if transport == header.TCPProtocolNumber {
@@ -163,6 +164,11 @@ func (s *Stack) handleSlow(nd *discovery, p slowPacket) {
 			p.pkt.DecRef()
 			return
 		}
+	}
+	if shrinks(p) {
+		s.away.martian.Add(1)
+		p.pkt.DecRef()
+		return
 	}
 	s.link.inject(p.proto, p.pkt)
 }

@@ -313,6 +313,7 @@ func (s *Stack) publish(next *linkState) {
 		routes = append(routes, tcpip.Route{Destination: header.IPv6EmptySubnet, NIC: nicID, MTU: uint32(next.mtu6)})
 	}
 	s.net.SetRouteTable(routes)
+	s.guard.Store(newGuard(s.addrs))
 	s.state.Store(next)
 }
 

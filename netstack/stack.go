@@ -35,6 +35,8 @@ type Config struct {
 	PutHeader func(frame []byte)
 	// Memory bounds the buffers; zero is MemoryNormal.
 	Memory Memory
+	// AnswerPing makes the stack answer ICMP echo requests.
+	AnswerPing bool
 	// Logger gets the stack's events. Nil discards them.
 	Logger *slog.Logger
 }
@@ -66,6 +68,8 @@ type Stack struct {
 	nextDNS atomic.Uint32 // index of the DNS server that answered last
 	heard   atomic.Int64  // time.Duration on the clock of the last Deliver
 	endings endings
+	guard   atomic.Pointer[guard]
+	away    turnedAway
 
 	// mu orders SetLink, LinkDown, Close and what discovery learns. It is
 	// taken before any lock of gVisor and never the other way round: gVisor
@@ -109,6 +113,7 @@ func New(cfg Config) (*Stack, error) {
 		s.link.injectVerified(proto, newPacket(packet))
 	}
 	s.state.Store(&linkState{down: closedChan()})
+	s.guard.Store(newGuard(nil))
 	s.net = stack.New(stack.Options{
 		Clock:            s.clock,
 		NetworkProtocols: []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
@@ -163,6 +168,12 @@ func (s *Stack) configure() error {
 	buffers := tcpip.ReceiveBufferSizeOption{Min: stack.MinBufferSize, Default: 1 << 20, Max: 4 << 20}
 	if err := s.net.SetOption(buffers); err != nil {
 		return fmt.Errorf("netstack: receive buffer: %w", errnoOf(err))
+	}
+	if !s.cfg.AnswerPing {
+		// gVisor answers what no handler has taken.
+		take := func(stack.TransportEndpointID, *stack.PacketBuffer) bool { return true }
+		s.net.SetTransportProtocolHandler(icmp.ProtocolNumber4, take)
+		s.net.SetTransportProtocolHandler(icmp.ProtocolNumber6, take)
 	}
 	if err := s.net.CreateNIC(nicID, s.link); err != nil {
 		return fmt.Errorf("netstack: interface: %w", errnoOf(err))

@@ -26,6 +26,7 @@ type client struct {
 	listeners []listener
 	wait      time.Duration // of a dial for a tunnel that is down
 	memory    netstack.Memory
+	ping      bool // answered
 	view      view
 	log       *slog.Logger
 
@@ -39,7 +40,7 @@ type client struct {
 // ends, which is no error, or the tunnel can't be kept up, which is.
 func (c *client) run(ctx context.Context) error {
 	stack, err := netstack.New(netstack.Config{
-		Headroom: tunnel.Headroom, PutHeader: tunnel.PutHeader, Memory: c.memory, Logger: c.log,
+		Headroom: tunnel.Headroom, PutHeader: tunnel.PutHeader, Memory: c.memory, AnswerPing: c.ping, Logger: c.log,
 	})
 	if err != nil {
 		return err

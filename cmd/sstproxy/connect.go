@@ -82,7 +82,7 @@ func (a *app) connect(cmd *cobra.Command, server string, o *options) error {
 			Tunnel: cfg, ConnectTimeout: o.link.connectTimeout,
 			GiveUpAfter: o.survival.giveUpAfter, KeepTrying: o.survival.keepTrying,
 		},
-		listeners: listeners, wait: o.survival.waitForTunnel, memory: memory, view: view, log: log,
+		listeners: listeners, wait: o.survival.waitForTunnel, memory: memory, ping: o.link.answerPing, view: view, log: log,
 	}
 	c.keeper.Tunnel.Logger = log
 	if err := a.secrets(ctx, o, c); err != nil {

@@ -51,6 +51,7 @@ type linkOptions struct {
 	requestAddress string
 	mtu            int
 	memory         string
+	answerPing     bool
 	ipv6           string
 	connectTimeout time.Duration
 }
@@ -138,6 +139,7 @@ func (o *linkOptions) define(fs *pflag.FlagSet) {
 	fs.IntVar(&o.mtu, "mtu", maxMTU, "largest IP packet in the tunnel in `OCTETS`; the server may\nlower it")
 	fs.StringVar(&o.memory, "memory", netstack.MemoryNormal.String(), "buffers of a connection: small (2 MiB), normal (16 MiB) or\nlarge (64 MiB) at most `SIZE`, for long fast paths")
 	fs.StringVar(&o.ipv6, "ipv6", "auto", "negotiate IPv6 too: on, off, or auto, which leaves SoftEther out\n(it stops for four seconds and carries none): `WHEN`")
+	fs.BoolVar(&o.answerPing, "answer-ping", false, "answer ICMP echo requests that come through the tunnel")
 	fs.DurationVar(&o.connectTimeout, "connect-timeout", time.Minute, "give up when the tunnel is not up after `TIME`")
 }
 

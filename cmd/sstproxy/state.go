@@ -18,7 +18,8 @@ func logState(log *slog.Logger, keeper *tunnel.Keeper, stack *netstack.Stack) {
 	runtime.ReadMemStats(&m)
 	s := stack.Stats()
 	log.Info("state", "connections", s.Connections, "packets_in", s.PacketsIn, "packets_out", s.PacketsOut,
-		"bad_checksum", s.BadChecksum, "dropped", s.Dropped, "retransmits", s.Retransmits,
+		"bad_checksum", s.BadChecksum, "not_ours", s.NotOurs, "spoofed", s.Spoofed, "martian", s.Martian,
+		"dropped", s.Dropped, "retransmits", s.Retransmits,
 		"goroutines", runtime.NumGoroutine(), "heap", m.HeapAlloc, "mallocs", m.Mallocs)
 }
 
