@@ -33,7 +33,10 @@ type client struct {
 	// up, if set, is called once when the tunnel is up for the first time. When
 	// it returns, or if it is nil, the client goes on until it is stopped or
 	// has to give up; an error ends it.
-	up func(context.Context, tunnel.Info) error
+	up func(context.Context, tunnel.Info, *netstack.Stack) error
+
+	// deaf leaves SIGHUP and SIGUSR1 alone: they are for somebody else.
+	deaf bool
 }
 
 // run connects, serves, and connects again when the session is lost, until ctx
@@ -97,8 +100,10 @@ func (c *client) serve(ctx context.Context, keeper *tunnel.Keeper, stack *netsta
 			}
 		})
 	}
-	wg.Go(func() { c.whenUp(over, keeper, fail) }) // ends with over
-	defer onSignals(keeper.Reconnect, func() { logState(c.log, keeper, stack) }, func() { fail(errStopped) })()
+	wg.Go(func() { c.whenUp(over, keeper, stack, fail) }) // ends with over
+	if !c.deaf {
+		defer onSignals(keeper.Reconnect, func() { logState(c.log, keeper, stack) }, func() { fail(errStopped) })()
+	}
 
 	<-over.Done()
 	c.stop(ctx, server)
@@ -115,11 +120,11 @@ func (c *client) serve(ctx context.Context, keeper *tunnel.Keeper, stack *netsta
 const dialTimeout = time.Minute
 
 // whenUp calls c.up when the tunnel is up for the first time.
-func (c *client) whenUp(ctx context.Context, keeper *tunnel.Keeper, fail context.CancelCauseFunc) {
+func (c *client) whenUp(ctx context.Context, keeper *tunnel.Keeper, stack *netstack.Stack, fail context.CancelCauseFunc) {
 	for c.up != nil {
 		state, changed := keeper.State()
 		if state.IsUp() {
-			if err := c.up(ctx, state.Info); err != nil {
+			if err := c.up(ctx, state.Info, stack); err != nil {
 				fail(err)
 			}
 			return
