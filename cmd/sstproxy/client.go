@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net/netip"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -49,33 +48,13 @@ func (c *client) run(ctx context.Context) error {
 		return err
 	}
 	defer stack.Close()
-	c.keeper.Up = func(info tunnel.Info) (tunnel.Packets, error) { return c.packets(stack), stack.SetLink(linkOf(info)) }
-	c.keeper.Down = stack.LinkDown
+	joint := &joint{stack: stack, log: c.log}
+	defer joint.stop()
+	c.keeper.Up, c.keeper.Down = joint.up, joint.down
 	c.keeper.Precious = func() bool { return stack.Stats().Connections > 0 }
 	c.keeper.Changed = c.view.state
 	c.view.begin(c.keeper.Tunnel, c.listeners)
 	return c.serve(ctx, tunnel.NewKeeper(c.keeper), stack)
-}
-
-// packets joins a session and the stack.
-func (c *client) packets(stack *netstack.Stack) tunnel.Packets {
-	return tunnel.Packets{
-		Deliver: stack.Deliver, Ready: stack.Ready(), Fill: stack.Fill, Stalled: stack.Stalled,
-		Changed: func(info tunnel.Info) {
-			if err := stack.SetLink(linkOf(info)); err != nil {
-				c.log.Warn("no IPv6", "err", err)
-			}
-		},
-	}
-}
-
-// linkOf is what the stack needs to know of a session.
-func linkOf(info tunnel.Info) netstack.Link {
-	link := netstack.Link{MTU: info.MTU, DNS: info.IPv4.DNS, InterfaceID: info.IPv6.InterfaceID}
-	if addr := info.IPv4.Addr; addr.IsValid() {
-		link.Addrs = []netip.Prefix{netip.PrefixFrom(addr, addr.BitLen())}
-	}
-	return link
 }
 
 // serve runs the tunnel and the proxies until ctx ends or one of them does.
