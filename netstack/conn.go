@@ -40,7 +40,7 @@ type socket struct {
 	readable, writable chan struct{}
 	readEntry          waiter.Entry
 	writeEntry         waiter.Entry
-	onReadable         atomic.Pointer[func()] // see tcpConn.OnReadable
+	onReadable         atomic.Pointer[func()] // see whenReadable
 
 	readMu, writeMu             sync.Mutex
 	readDeadline, writeDeadline deadline
@@ -98,6 +98,16 @@ func (s *socket) check(d *deadline) error {
 		return os.ErrDeadlineExceeded
 	}
 	return nil
+}
+
+// whenReadable tells whether a read would not have to wait; if it would, f is
+// called once when that may have changed.
+func (s *socket) whenReadable(f func()) (now bool) {
+	s.onReadable.Store(&f)
+	if s.isClosed() || s.ep.Readiness(waiter.ReadableEvents|waiter.EventHUp|waiter.EventErr) != 0 {
+		return s.onReadable.Swap(nil) != nil // nil: f has been called meanwhile
+	}
+	return false
 }
 
 func (s *socket) isClosed() bool { return s.closed.Load() }
@@ -216,13 +226,7 @@ func (c *tcpConn) Read(b []byte) (int, error) {
 // a goroutine of its own, when there may be, or when the connection is closed.
 // Whoever has many idle connections needs neither a goroutine nor a buffer for
 // each of them so. One call at a time; deadlines do not apply.
-func (c *tcpConn) OnReadable(f func()) (now bool) {
-	c.onReadable.Store(&f)
-	if c.isClosed() || c.ep.Readiness(waiter.ReadableEvents|waiter.EventHUp|waiter.EventErr) != 0 {
-		return c.onReadable.Swap(nil) != nil // nil: f has been called meanwhile
-	}
-	return false
-}
+func (c *tcpConn) OnReadable(f func()) (now bool) { return c.whenReadable(f) }
 
 func (c *tcpConn) read(b []byte) (int, error) {
 	if err := c.check(&c.readDeadline); err != nil || len(b) == 0 {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -319,6 +320,74 @@ func TestUDPEcho(t *testing.T) {
 			t.Errorf("%v: got %q from %v, %v", to, b[:n], from, err)
 		}
 		any.Close()
+	}
+}
+
+// TestUDPOnReadable: whoever waits is told of a datagram, and of the end.
+func TestUDPOnReadable(t *testing.T) {
+	t.Parallel()
+	w := newWires(t)
+	pc, err := w.b.ListenPacket("udp4", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pc.Close()
+	c := pc.(*udpConn)
+	called := make(chan struct{}, 1)
+	wake := func() { called <- struct{}{} }
+	if c.OnReadable(wake) {
+		t.Fatal("readable before anything was sent")
+	}
+	port := pc.LocalAddr().(*net.UDPAddr).Port
+	w.dial(t, "udp", fmt.Sprintf("%v:%d", addrB, port)).Write([]byte("hello"))
+	within(t, 10*time.Second, "the call", func() { <-called })
+	if !c.OnReadable(wake) {
+		t.Fatal("not readable with a datagram there")
+	}
+	if n, _, err := pc.ReadFrom(make([]byte, 16)); n != 5 || err != nil {
+		t.Fatalf("got %d octets, %v", n, err)
+	}
+	if c.OnReadable(wake) {
+		t.Fatal("readable with nothing left")
+	}
+	pc.Close()
+	within(t, 10*time.Second, "the call at the end", func() { <-called })
+	if !c.OnReadable(wake) {
+		t.Error("not readable though closed")
+	}
+}
+
+// TestUDPAddressChange: a socket that is bound to no address uses the one that
+// the link has at the time, with the same port.
+func TestUDPAddressChange(t *testing.T) {
+	t.Parallel()
+	w := newWires(t)
+	there, err := w.b.ListenPacket("udp4", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer there.Close()
+	at := net.UDPAddrFromAddrPort(netip.AddrPortFrom(addrB, there.LocalAddr().(*net.UDPAddr).AddrPort().Port()))
+	here, err := w.a.ListenPacket("udp4", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer here.Close()
+	port := here.LocalAddr().(*net.UDPAddr).Port
+	b := make([]byte, 16)
+	for _, addr := range []string{"10.9.0.1", "10.9.0.7"} {
+		setLink(t, w.a, Link{Addrs: hosts(netAddr(addr)), MTU: 1400})
+		if _, err := here.WriteTo([]byte("hello"), at); err != nil {
+			t.Fatal(err)
+		}
+		_, from, err := there.ReadFrom(b)
+		if want := fmt.Sprintf("%s:%d", addr, port); err != nil || from.String() != want {
+			t.Fatalf("got %v, %v, want %s", from, err, want)
+		}
+		there.WriteTo([]byte("back"), from)
+		if n, _, err := here.ReadFrom(b); err != nil || string(b[:n]) != "back" {
+			t.Errorf("got %q, %v", b[:n], err)
+		}
 	}
 }
 

@@ -278,5 +278,5 @@ func (s *Stack) dialUDP(to netip.AddrPort) (net.Conn, error) {
 		ep.Close()
 		return nil, s.dialError(terr)
 	}
-	return newUDPConn(s, ep, queue, false), nil
+	return newUDPConn(s, ep, queue, protocolOf(to.Addr()), false), nil
 }

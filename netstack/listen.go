@@ -54,8 +54,11 @@ func (s *Stack) listen(network, address string) (*listener, error) {
 }
 
 // ListenPacket opens a UDP socket inside the tunnel; network is udp, udp4 or
-// udp6, address as for Listen. The result also has ReadFromUDPAddrPort and
-// WriteToUDPAddrPort of *net.UDPConn.
+// udp6, address as for Listen. Without an address the socket outlives a change
+// of the link's. A datagram that does not fit into one packet is sent in
+// fragments; one of more than 65507 octets fails with EMSGSIZE. The result also
+// has ReadFromUDPAddrPort and WriteToUDPAddrPort of *net.UDPConn, and the
+// OnReadable of TCP connections.
 func (s *Stack) ListenPacket(network, address string) (net.PacketConn, error) {
 	c, err := s.listenPacket(network, address)
 	if err != nil {
@@ -78,7 +81,7 @@ func (s *Stack) listenPacket(network, address string) (*udpConn, error) {
 		ep.Close()
 		return nil, errnoOf(terr)
 	}
-	return newUDPConn(s, ep, queue, dual), nil
+	return newUDPConn(s, ep, queue, proto, dual), nil
 }
 
 func bind(ep tcpip.Endpoint, at netip.AddrPort, dual bool) tcpip.Error {

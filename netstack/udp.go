@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/waiter"
 )
 
@@ -23,11 +24,21 @@ type udpConn struct {
 	src    bytes.Reader
 }
 
-func newUDPConn(s *Stack, ep tcpip.Endpoint, queue *waiter.Queue, dual bool) *udpConn {
+// newUDPConn makes a socket of an endpoint, which it owns from then on. dual: it
+// takes both families.
+func newUDPConn(s *Stack, ep tcpip.Endpoint, queue *waiter.Queue, proto tcpip.NetworkProtocolNumber, dual bool) *udpConn {
 	c := &udpConn{stack: s, dual: dual}
+	unspecified := netip.IPv6Unspecified()
+	if proto == header.IPv4ProtocolNumber {
+		unspecified = netip.IPv4Unspecified()
+	}
 	c.init(ep, queue, "udp")
 	if a, err := ep.GetLocalAddress(); err == nil {
-		c.local = net.UDPAddrFromAddrPort(addrPortOf(a))
+		local := addrPortOf(a)
+		if !local.Addr().IsValid() { // bound to no address
+			local = netip.AddrPortFrom(unspecified, local.Port())
+		}
+		c.local = net.UDPAddrFromAddrPort(local)
 	}
 	if a, err := ep.GetRemoteAddress(); err == nil {
 		c.remote = net.UDPAddrFromAddrPort(addrPortOf(a))
@@ -40,6 +51,10 @@ func (c *udpConn) Read(b []byte) (int, error) {
 	n, _, err := c.ReadFromUDPAddrPort(b)
 	return n, err
 }
+
+// OnReadable is that of TCP connections: it tells whether a datagram is there,
+// and has f called once, in a goroutine of its own, when there may be one.
+func (c *udpConn) OnReadable(f func()) (now bool) { return c.whenReadable(f) }
 
 // ReadFrom reads one datagram and its sender, a *net.UDPAddr.
 func (c *udpConn) ReadFrom(b []byte) (int, net.Addr, error) {
