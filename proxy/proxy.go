@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"syscall"
 	"time"
@@ -30,6 +31,29 @@ type DialFunc func(ctx context.Context, network, address string) (net.Conn, erro
 // Config says how a [Server] works. Only Dial is required.
 type Config struct {
 	Dial DialFunc
+
+	// ListenPacket opens a UDP socket on the network's side, for one client's
+	// UDP ASSOCIATE: network is "udp4" or "udp6", address is "", which leaves
+	// address and port to the function. As with Dial, it must return when ctx
+	// ends, errors count by the table in errors.go, and of a datagram that must
+	// not be sent WriteTo returns such an error. Its socket should outlive a
+	// change of the inner address; a read that fails with [net.ErrClosed] ends
+	// the association. nil: clients are told that there is no such command.
+	ListenPacket func(ctx context.Context, network, address string) (net.PacketConn, error)
+
+	// Lookup returns the addresses of a name, the preferred one first; network
+	// is "ip". It is for commands that can't leave the name to Dial. nil: UDP
+	// datagrams to names are dropped.
+	Lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
+
+	// MaxAssociations is the number of UDP associations at once, over all
+	// listeners. A further one ends the one in which nothing moved for longest.
+	// 0 = 1024.
+	MaxAssociations int
+
+	// UDPIdleTimeout ends a UDP association in which no datagram moved for so
+	// long. 0 = 5 min (RFC 4787, REQ-5).
+	UDPIdleTimeout time.Duration
 
 	// User and Password are what clients must show, by RFC 1929 or by Basic
 	// authentication. Both empty: clients need nothing. After a wrong guess the
@@ -67,11 +91,6 @@ type Config struct {
 	// came for so long, and an unused connection to an HTTP server. 0 = 90 s.
 	KeepAliveTimeout time.Duration
 
-	// Files are what the proxy serves itself, by path, to requests in
-	// origin-form that name the proxy by its address and that no page in a
-	// browser can have sent.
-	Files map[string]File
-
 	// ConnsChanged, if set, is called when a client's connection has been
 	// accepted or closed, by several goroutines at once. It must not block.
 	ConnsChanged func()
@@ -88,6 +107,9 @@ func (c Config) withDefaults() Config {
 	if c.MaxIdle == 0 {
 		c.MaxIdle = 1024
 	}
+	if c.MaxAssociations == 0 {
+		c.MaxAssociations = 1024
+	}
 	c.MaxIdle = max(min(c.MaxIdle, c.MaxConns/2), 1)
 	def := func(d *time.Duration, v time.Duration) {
 		if *d == 0 {
@@ -98,6 +120,7 @@ func (c Config) withDefaults() Config {
 	def(&c.DialTimeout, 60*time.Second)
 	def(&c.HalfOpenTimeout, 5*time.Minute)
 	def(&c.KeepAliveTimeout, 90*time.Second)
+	def(&c.UDPIdleTimeout, 5*time.Minute)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -120,10 +143,12 @@ type Server struct {
 	readers   sync.Pool       // *bufio.Reader, for the first octets of a connection
 	buffers   sync.Pool       // *relayBuffer
 	small     sync.Pool       // *smallBuffer
+	udp       datagramCounters
 
 	mu        sync.Mutex
 	listeners map[net.Listener]struct{}
 	conns     map[*clientConn]struct{}
+	assocs    map[*association]struct{}
 	idle      list.List     // of the *clientConn that are not busy, the longest idle first
 	jobs      int           // goroutines and handlers running
 	quiet     chan struct{} // if not nil: closed when neither is left
@@ -145,6 +170,7 @@ func New(cfg Config) *Server {
 		handoff:   newHandoff(),
 		listeners: map[net.Listener]struct{}{},
 		conns:     map[*clientConn]struct{}{},
+		assocs:    map[*association]struct{}{},
 	}
 	s.transport = s.newTransport()
 	s.http = s.newHTTPServer()

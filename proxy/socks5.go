@@ -3,6 +3,7 @@ package proxy
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -21,7 +22,6 @@ const (
 	socksVersion5 = 5
 
 	commandConnect      = socks5.ConnectCommand
-	commandBind         = socks5.BindCommand
 	commandUDPAssociate = socks5.AssociateCommand
 )
 
@@ -47,8 +47,8 @@ func (s *Server) serveSOCKS(c *clientConn, br *bufio.Reader) {
 	switch req.command {
 	case commandConnect:
 		s.socksConnect(c.bind(context.Background()), c, br, req)
-	case commandBind, commandUDPAssociate: // known, not served
-		s.refuseSOCKS(c, replyCommandNotSupported, req, errors.ErrUnsupported)
+	case commandUDPAssociate:
+		s.socksAssociate(c.bind(context.Background()), c, br, req)
 	default:
 		s.refuseSOCKS(c, replyCommandNotSupported, req, errors.ErrUnsupported)
 	}
@@ -77,6 +77,12 @@ func (s *Server) socksConnect(ctx context.Context, c *clientConn, br *bufio.Read
 
 // dialWatched dials, and gives up when the client goes away meanwhile.
 func (s *Server) dialWatched(ctx context.Context, c *clientConn, br *bufio.Reader, address string) (net.Conn, error) {
+	return watched(ctx, c, br, func(ctx context.Context) (net.Conn, error) { return s.dial(ctx, address) })
+}
+
+// watched does something for a client that waits for it. When the client goes
+// away the context ends, with errClientGone as its cause.
+func watched[T any](ctx context.Context, c *clientConn, br *bufio.Reader, do func(context.Context) (T, error)) (T, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	done := make(chan struct{})
@@ -86,11 +92,11 @@ func (s *Server) dialWatched(ctx context.Context, c *clientConn, br *bufio.Reade
 			cancel(errClientGone)
 		}
 	}()
-	target, err := s.dial(ctx, address)
+	result, err := do(ctx)
 	c.SetReadDeadline(time.Unix(1, 0))
 	<-done
 	c.SetReadDeadline(time.Time{})
-	return target, err
+	return result, err
 }
 
 // clientGone reads ahead until it knows that the client has left, or has no
@@ -141,14 +147,23 @@ func appendReply(b []byte, code byte, bound net.Addr) []byte {
 			ap = netip.AddrPortFrom(p.Addr().Unmap().WithZone(""), p.Port())
 		}
 	}
-	const atypIPv4, atypIPv6 = 1, 4
-	atyp := byte(atypIPv4)
+	return appendAddress(append(b, socksVersion5, code, 0), ap)
+}
+
+// Address types of RFC 1928, section 5.
+const atypIPv4, atypName, atypIPv6 = 1, 3, 4
+
+// appendAddress appends address type, address and port. The address has no zone
+// and is not IPv4 inside IPv6.
+func appendAddress(b []byte, ap netip.AddrPort) []byte {
 	if ap.Addr().Is6() {
-		atyp = atypIPv6
+		a := ap.Addr().As16()
+		b = append(append(b, atypIPv6), a[:]...)
+	} else {
+		a := ap.Addr().As4()
+		b = append(append(b, atypIPv4), a[:]...)
 	}
-	b = append(b, socksVersion5, code, 0, atyp)
-	b = append(b, ap.Addr().AsSlice()...)
-	return append(b, byte(ap.Port()>>8), byte(ap.Port()))
+	return binary.BigEndian.AppendUint16(b, ap.Port())
 }
 
 // handshake lends a connection to go-socks5 for the method negotiation, the

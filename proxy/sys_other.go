@@ -26,3 +26,21 @@ func rawConn(net.Conn) syscall.RawConn { return nil }
 func readRaw(uintptr, []byte) (n int, again bool, err error) {
 	return 0, false, errors.ErrUnsupported
 }
+
+// packetWaiter returns a function that waits until a read will not have to, or
+// until the socket is closed: after the first look the runtime waits with an
+// empty read that leaves the datagram where it is.
+func packetWaiter(c *net.UDPConn) (wait func() error, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	return func() error {
+		looked := false
+		return raw.Read(func(uintptr) bool {
+			again := looked
+			looked = true
+			return again
+		})
+	}, nil
+}

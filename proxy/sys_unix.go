@@ -7,6 +7,8 @@ import (
 	"net"
 	"os"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // peerUID returns the user at the other end of a socket file.
@@ -52,4 +54,24 @@ func readRaw(fd uintptr, b []byte) (n int, again bool, err error) {
 		}
 		return max(n, 0), false, err
 	}
+}
+
+// packetWaiter returns a function that waits until a read will not have to, or
+// until the socket is closed.
+func packetWaiter(c *net.UDPConn) (wait func() error, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	fds := make([]unix.PollFd, 1)
+	there := func(fd uintptr) bool { // called by the runtime whenever there may be something
+		fds[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
+		for {
+			n, err := unix.Poll(fds, 0)
+			if err != unix.EINTR {
+				return n > 0 || err != nil // which the read will tell
+			}
+		}
+	}
+	return func() error { return raw.Read(there) }, nil
 }

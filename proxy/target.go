@@ -124,13 +124,24 @@ func (s *Server) checkRemote(address string) error {
 		return localError(host + " is this machine")
 	case err != nil:
 		return nil // a name
-	case addr.IsLoopback():
-		return localError(host + " is a loopback address")
-	case addr.IsUnspecified() || addr.Is4() && addr.As4()[0] == 0: // RFC 1122, section 3.2.1.3
-		return localError(host + " is no destination")
+	}
+	if err := checkAddr(addr); err != nil {
+		return err
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err == nil && s.listensOn(netip.AddrPortFrom(addr, uint16(n))) {
 		return localError(address + " is this proxy")
+	}
+	return nil
+}
+
+// checkAddr refuses addresses of this machine and those of nobody. The address
+// is in canonical form. The error is a localError.
+func checkAddr(addr netip.Addr) error {
+	switch {
+	case addr.IsLoopback():
+		return localError(addr.String() + " is a loopback address")
+	case addr.IsUnspecified() || addr.Is4() && addr.As4()[0] == 0: // RFC 1122, section 3.2.1.3
+		return localError(addr.String() + " is no destination")
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -21,7 +22,7 @@ const drainTime = 3 * time.Second
 // client is one tunnel with the stack at its end and the proxies before it.
 type client struct {
 	keeper    tunnel.KeeperConfig // Up, Down and Changed are the client's
-	proxy     proxy.Config        // Dial is the client's
+	proxy     proxy.Config        // Dial and the functions beside it are the client's
 	listeners []listener
 	wait      time.Duration // of a dial for a tunnel that is down
 	memory    netstack.Memory
@@ -32,10 +33,7 @@ type client struct {
 	// up, if set, is called once when the tunnel is up for the first time. When
 	// it returns, or if it is nil, the client goes on until it is stopped or
 	// has to give up; an error ends it.
-	up func(context.Context, tunnel.Info, *netstack.Stack) error
-
-	// deaf leaves SIGHUP and SIGUSR1 alone: they are for somebody else.
-	deaf bool
+	up func(context.Context, tunnel.Info) error
 }
 
 // run connects, serves, and connects again when the session is lost, until ctx
@@ -48,21 +46,42 @@ func (c *client) run(ctx context.Context) error {
 		return err
 	}
 	defer stack.Close()
-	joint := &joint{stack: stack, log: c.log}
-	defer joint.stop()
-	c.keeper.Up, c.keeper.Down = joint.up, joint.down
+	c.keeper.Up = func(info tunnel.Info) (tunnel.Packets, error) { return c.packets(stack), stack.SetLink(linkOf(info)) }
+	c.keeper.Down = stack.LinkDown
 	c.keeper.Precious = func() bool { return stack.Stats().Connections > 0 }
 	c.keeper.Changed = c.view.state
 	c.view.begin(c.keeper.Tunnel, c.listeners)
 	return c.serve(ctx, tunnel.NewKeeper(c.keeper), stack)
 }
 
+// packets joins a session and the stack.
+func (c *client) packets(stack *netstack.Stack) tunnel.Packets {
+	return tunnel.Packets{
+		Deliver: stack.Deliver, Ready: stack.Ready(), Fill: stack.Fill, Stalled: stack.Stalled,
+		Changed: func(info tunnel.Info) {
+			if err := stack.SetLink(linkOf(info)); err != nil {
+				c.log.Warn("no IPv6", "err", err)
+			}
+		},
+	}
+}
+
+// linkOf is what the stack needs to know of a session.
+func linkOf(info tunnel.Info) netstack.Link {
+	link := netstack.Link{MTU: info.MTU, DNS: info.IPv4.DNS, InterfaceID: info.IPv6.InterfaceID}
+	if addr := info.IPv4.Addr; addr.IsValid() {
+		link.Addrs = []netip.Prefix{netip.PrefixFrom(addr, addr.BitLen())}
+	}
+	return link
+}
+
 // serve runs the tunnel and the proxies until ctx ends or one of them does.
 func (c *client) serve(ctx context.Context, keeper *tunnel.Keeper, stack *netstack.Stack) error {
 	memory := newTrimmer(debug.FreeOSMemory)
 	defer memory.stop()
-	gate := &gate{keeper: keeper, dial: stack.DialContext, wait: c.wait}
-	c.proxy.Dial, c.proxy.ConnsChanged, c.proxy.Logger = gate.dialContext, memory.count, c.log
+	gate := &gate{keeper: keeper, dial: stack.DialContext, stack: stack, wait: c.wait}
+	c.proxy.Dial, c.proxy.ListenPacket, c.proxy.Lookup = gate.dialContext, gate.listenPacket, gate.lookup
+	c.proxy.ConnsChanged, c.proxy.Logger = memory.count, c.log
 	c.proxy.DialTimeout = dialTimeout + c.wait
 	server := proxy.New(c.proxy)
 
@@ -79,10 +98,8 @@ func (c *client) serve(ctx context.Context, keeper *tunnel.Keeper, stack *netsta
 			}
 		})
 	}
-	wg.Go(func() { c.whenUp(over, keeper, stack, fail) }) // ends with over
-	if !c.deaf {
-		defer onSignals(keeper.Reconnect, func() { logState(c.log, keeper, stack) }, func() { fail(errStopped) })()
-	}
+	wg.Go(func() { c.whenUp(over, keeper, fail) }) // ends with over
+	defer onSignals(keeper.Reconnect, func() { logState(c.log, keeper, stack, server) }, func() { fail(errStopped) })()
 
 	<-over.Done()
 	c.stop(ctx, server)
@@ -99,11 +116,11 @@ func (c *client) serve(ctx context.Context, keeper *tunnel.Keeper, stack *netsta
 const dialTimeout = time.Minute
 
 // whenUp calls c.up when the tunnel is up for the first time.
-func (c *client) whenUp(ctx context.Context, keeper *tunnel.Keeper, stack *netstack.Stack, fail context.CancelCauseFunc) {
+func (c *client) whenUp(ctx context.Context, keeper *tunnel.Keeper, fail context.CancelCauseFunc) {
 	for c.up != nil {
 		state, changed := keeper.State()
 		if state.IsUp() {
-			if err := c.up(ctx, state.Info, stack); err != nil {
+			if err := c.up(ctx, state.Info); err != nil {
 				fail(err)
 			}
 			return

@@ -1,38 +1,59 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"syscall"
 	"time"
 
+	"sstproxy/netstack"
 	"sstproxy/proxy"
 	"sstproxy/tunnel"
 )
 
 // gate is the only way from the proxies to the network, and that is through the
 // tunnel: while it is down, who wants to pass waits, for a time, and is then
-// told why. Its method may be called concurrently.
+// told why. Its methods may be called concurrently. The error of each is a
+// *proxy.DownError if the tunnel did not come up in time.
 type gate struct {
 	keeper interface {
 		State() (tunnel.State, <-chan struct{})
 	}
-	dial proxy.DialFunc // through the stack
-	wait time.Duration
+	dial  proxy.DialFunc // through the stack
+	stack *netstack.Stack
+	wait  time.Duration
 }
 
-// dialContext is a [proxy.DialFunc]. Its error is a *proxy.DownError if the
-// tunnel did not come up in time.
+// dialContext is a [proxy.DialFunc].
 func (g *gate) dialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	return pass(ctx, g, func() (net.Conn, error) { return g.dial(ctx, network, address) })
+}
+
+// listenPacket opens a UDP socket in the tunnel. An empty address is any port of
+// the inner address, whatever that is at the time of a datagram.
+func (g *gate) listenPacket(ctx context.Context, network, address string) (net.PacketConn, error) {
+	return pass(ctx, g, func() (net.PacketConn, error) { return g.stack.ListenPacket(network, cmp.Or(address, ":0")) })
+}
+
+// lookup looks a name up in the tunnel.
+func (g *gate) lookup(ctx context.Context, network, host string) ([]netip.Addr, error) {
+	return pass(ctx, g, func() ([]netip.Addr, error) { return g.stack.LookupNetIP(ctx, network, host) })
+}
+
+// pass does what needs the tunnel once that is up, and again if it went down
+// meanwhile.
+func pass[T any](ctx context.Context, g *gate, do func() (T, error)) (result T, err error) {
 	patience, cancel := context.WithTimeout(ctx, g.wait)
 	defer cancel()
 	for {
 		state, changed := g.keeper.State()
 		if state.IsUp() {
-			conn, err := g.dial(ctx, network, address)
+			result, err = do()
 			if !errors.Is(err, syscall.ENETDOWN) {
-				return conn, err
+				return result, err
 			}
 		}
 		select {
@@ -41,9 +62,9 @@ func (g *gate) dialContext(ctx context.Context, network, address string) (net.Co
 		case <-patience.Done():
 		}
 		if ctx.Err() != nil {
-			return nil, ctx.Err()
+			return result, ctx.Err()
 		}
-		return nil, downError(state)
+		return result, downError(state)
 	}
 }
 

@@ -6,12 +6,13 @@ import (
 	"time"
 
 	"sstproxy/netstack"
+	"sstproxy/proxy"
 	"sstproxy/tunnel"
 )
 
 // logState writes what the program knows of itself: a line on the tunnel, and
-// one with the counters.
-func logState(log *slog.Logger, keeper *tunnel.Keeper, stack *netstack.Stack) {
+// two with the counters.
+func logState(log *slog.Logger, keeper *tunnel.Keeper, stack *netstack.Stack, server *proxy.Server) {
 	state, _ := keeper.State()
 	log.Info("state of the tunnel", stateAttrs(state)...)
 	var m runtime.MemStats
@@ -21,6 +22,9 @@ func logState(log *slog.Logger, keeper *tunnel.Keeper, stack *netstack.Stack) {
 		"bad_checksum", s.BadChecksum, "not_ours", s.NotOurs, "spoofed", s.Spoofed, "martian", s.Martian,
 		"dropped", s.Dropped, "retransmits", s.Retransmits,
 		"goroutines", runtime.NumGoroutine(), "heap", m.HeapAlloc, "mallocs", m.Mallocs)
+	u := server.UDPStats()
+	log.Info("state of UDP", "associations", u.Associations, "sent", u.Sent, "received", u.Received,
+		"foreign", u.Foreign, "malformed", u.Malformed, "undelivered", u.Undelivered)
 }
 
 // stateAttrs are the attributes of a log line that tells a state.
