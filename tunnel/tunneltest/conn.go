@@ -143,6 +143,7 @@ func (c *Conn) serve() {
 	c.out.finish()
 	goroutines.Wait()
 	c.raw.Close()
+	c.raw.release()
 	if n := c.data.network.Load(); n != nil && n.Detach != nil {
 		n.Detach()
 	}

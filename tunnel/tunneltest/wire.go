@@ -31,6 +31,14 @@ func newRawConn(c net.Conn) *rawConn {
 	return &rawConn{Conn: c, readBuf: make([]byte, rawBufferLen)}
 }
 
+// release drops the buffers of a connection that has ended: the server's events
+// keep what belongs to it for long.
+func (c *rawConn) release() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.in, c.readBuf, c.out = nil, nil, nil
+}
+
 // errNothingRead is what Read returns instead of waiting. TLS goes on after it, as
 // it does after a deadline.
 var errNothingRead error = nothingRead{}
