@@ -3,10 +3,11 @@ GO       ?= go
 FUZZTIME ?= 10s
 BENCH    ?=
 FIGURES  ?=
+SOAK     ?= 5m
 INTEROP  ?= ^TestInterop
 CROSS    ?= linux/amd64 linux/arm64 darwin/arm64 windows/amd64 freebsd/amd64
 
-.PHONY: build test race lint fuzz bench interop cross demo check
+.PHONY: build test race lint fuzz bench soak interop cross demo check
 
 # One static program, bin/sstproxy.
 build:
@@ -40,6 +41,11 @@ fuzz:
 # FIGURES="connect scale"; BENCH=quick takes a minute.
 bench: build
 	BENCH=$(BENCH) $(GO) run ./cmd/bench bin/sstproxy $(FIGURES)
+
+# The tunnel lost in all ways there are while it is used, for SOAK; SOAK_SEED
+# repeats the faults of another run.
+soak:
+	SOAK=$(SOAK) $(GO) test -count=1 -v -timeout 0 -run '^TestSoak$$' ./cmd/sstproxy
 
 # The suite against a real server, named by SSTPROXY_INTEROP_… (see README.md).
 interop: build
