@@ -22,6 +22,11 @@ type KeeperConfig struct {
 	// last cause; 0 is the first loss, negative never.
 	GiveUpAfter time.Duration
 
+	// StableAfter is how long a session must have lasted to forget the failures
+	// before it; 0 means one minute. With less, a server that ends each session
+	// soon is asked for the next one without a pause.
+	StableAfter time.Duration
+
 	// KeepTrying also retries the first connection. Without it that has one
 	// attempt: who has just typed a wrong name wants to know.
 	KeepTrying bool
@@ -75,6 +80,9 @@ type Keeper struct {
 func NewKeeper(cfg KeeperConfig) *Keeper {
 	if cfg.ConnectTimeout <= 0 {
 		cfg.ConnectTimeout = time.Minute
+	}
+	if cfg.StableAfter <= 0 {
+		cfg.StableAfter = stableAfter
 	}
 	now := time.Now()
 	return &Keeper{
@@ -329,7 +337,9 @@ func (k *Keeper) stay(ctx context.Context, s *Session) (*Session, error) {
 	k.enter(StatusUp, func(st *State) { st.Info, st.Attempt, st.Up = s.Info(), 0, st.Up+1 })
 
 	heir, err := k.attend(ctx, s, ended, cancel)
-	k.backoff.lasted(time.Since(begun))
+	if time.Since(begun) >= k.cfg.StableAfter {
+		k.backoff.failures = 0
+	}
 	if heir == nil {
 		k.down = time.Now()
 		k.cfg.Down()

@@ -46,8 +46,7 @@ const (
 	maxDelay   = time.Minute
 )
 
-// stableAfter is how long a session must have lasted to forget the failures
-// before it.
+// stableAfter is the default of KeeperConfig.StableAfter.
 const stableAfter = time.Minute
 
 // next returns the time to wait. chance is in [0, 1).
@@ -61,11 +60,4 @@ func (b *backoff) next(chance float64) time.Duration {
 		d = min(firstDelay<<shift, maxDelay)
 	}
 	return d - time.Duration(chance*float64(d)/4)
-}
-
-// lasted takes note of how long a session lived.
-func (b *backoff) lasted(d time.Duration) {
-	if d >= stableAfter {
-		b.failures = 0
-	}
 }
