@@ -269,9 +269,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, p problem) {
 	s.logProblem(r.RemoteAddr, r.Method, p)
 	h, body := p.message()
 	maps.Copy(w.Header(), h)
-	if b, ok := r.Body.(*requestBody); ok && !b.ended.Load() || endsHere(r) {
-		w.Header().Set("Connection", "close")
-	}
+	closeUnread(w, r)
 	w.WriteHeader(p.status)
 	_, _ = io.WriteString(w, body)
 }

@@ -13,7 +13,7 @@ import (
 // serveSelf answers a request in origin-form, which is for the proxy and not for
 // it to forward. Pages in a browser can send these too, to a loopback address or
 // to a name of their own that they bound to one, so they get a bare status; what
-// is ever to be served here is behind that.
+// is served here is behind that.
 func (s *Server) serveSelf(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.Method == http.MethodOptions && r.RequestURI == "*": // no page can send it
@@ -25,6 +25,10 @@ func (s *Server) serveSelf(w http.ResponseWriter, r *http.Request) {
 		refusePage(w, http.StatusForbidden)
 	default:
 		w.Header().Set("Cross-Origin-Resource-Policy", "same-origin")
+		if f, ok := s.cfg.Files[r.URL.Path]; ok {
+			s.serveFile(w, r, f)
+			return
+		}
 		s.answer(w, r, problem{status: http.StatusNotFound, kind: "http_request_error",
 			words: "this is a proxy, not a web server: set it as HTTP or SOCKS5 proxy, for example curl -x http://" +
 				printable(r.Host) + " URL"})

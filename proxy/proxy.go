@@ -91,6 +91,11 @@ type Config struct {
 	// came for so long, and an unused connection to an HTTP server. 0 = 90 s.
 	KeepAliveTimeout time.Duration
 
+	// Files are what the proxy serves itself, by path, to requests in
+	// origin-form that name the proxy by its address and that no page in a
+	// browser can have sent.
+	Files map[string]File
+
 	// ConnsChanged, if set, is called when a client's connection has been
 	// accepted or closed, by several goroutines at once. It must not block.
 	ConnsChanged func()

@@ -27,7 +27,7 @@ func try(ctx context.Context, env map[string]string, args ...string) outcome {
 }
 
 func TestHelp(t *testing.T) {
-	for _, args := range [][]string{{"--help"}, {"-h"}, {"help"}, {"connect", "--help"}, {"help", "connect"}, {"demo", "-h"}, {"version", "--help"}, {"completion", "--help"}} {
+	for _, args := range [][]string{{"--help"}, {"-h"}, {"help"}, {"connect", "--help"}, {"help", "connect"}, {"demo", "-h"}, {"run", "--help"}, {"version", "--help"}, {"completion", "--help"}} {
 		got := try(t.Context(), nil, args...)
 		if got.code != exitOK || got.stderr != "" || !strings.Contains(got.stdout, "Usage:\n  sstproxy") {
 			t.Errorf("%q: got code %d, stderr %q, stdout %q; want the help on stdout and code 0", args, got.code, got.stderr, got.stdout)
@@ -56,16 +56,16 @@ func TestHelpNamesEveryFlag(t *testing.T) {
 	}
 }
 
-// Every flag of connect and demo is in README's table.
+// Every flag of every command is in README's tables.
 func TestReadmeNamesEveryFlag(t *testing.T) {
 	readme, err := os.ReadFile("../../README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, command := range []string{"connect", "demo"} {
-		commandOf(t, command).LocalFlags().VisitAll(func(f *pflag.Flag) {
+	for _, command := range (&app{}).root().Commands() {
+		command.LocalFlags().VisitAll(func(f *pflag.Flag) {
 			if f.Name != "help" && !strings.Contains(string(readme), "`--"+f.Name) {
-				t.Errorf("%s: --%s is not in README.md", command, f.Name)
+				t.Errorf("%s: --%s is not in README.md", command.Name(), f.Name)
 			}
 		})
 	}
@@ -127,6 +127,16 @@ func TestUsage(t *testing.T) {
 		{[]string{"connect", ":443", "-u", "a"}, nil, `SERVER ":443": want HOST or HOST:PORT`, ""},
 		{[]string{"connect", "a:b:c", "-u", "a"}, nil, `SERVER "a:b:c": want HOST or HOST:PORT`, ""},
 		{[]string{"connect", "vpn:99999", "-u", "a"}, nil, `SERVER "vpn:99999": the port must be 1 to 65535`, ""},
+		{[]string{"run"}, nil, "SERVER is missing", "sstproxy run"},
+		{[]string{"run", "--", "true"}, nil, "SERVER is missing", "sstproxy run"},
+		{[]string{"run", "vpn.example.com", "true"}, nil, "COMMAND is missing: it goes behind --", "sstproxy run"},
+		{[]string{"run", "vpn.example.com", "--"}, nil, "COMMAND is missing: it goes behind --", "sstproxy run"},
+		{[]string{"run", "vpn.example.com", "b", "--", "true"}, nil, `unexpected argument "b"`, "sstproxy run"},
+		{[]string{"run", "vpn.example.com", "--listen", ":1", "--", "go"}, nil, "unknown flag: --listen", "sstproxy run"},
+		{[]string{"run", "vpn.example.com", "--", "go"}, nil, "no user name: give --user NAME", "sstproxy run"},
+		{[]string{"run", "vpn.example.com", "--password-file", "-", "--", "go"}, nil, "--password-file -: standard input is the command's", "sstproxy run"},
+		{[]string{"run", "vpn.example.com", "--ready-probe", "host", "--", "go"}, nil, "--ready-probe host: want HOST:PORT", "sstproxy run"},
+		{[]string{"run", "vpn.example.com", "--ready-probe", "host:0", "--", "go"}, nil, "--ready-probe host:0: the port must be 1 to 65535", "sstproxy run"},
 		{[]string{"demo", "extra"}, nil, `unexpected argument "extra"`, "sstproxy demo"},
 		{[]string{"version", "extra"}, nil, `unexpected argument "extra"`, "sstproxy version"},
 		{[]string{"completion"}, nil, "SHELL is missing", "sstproxy completion"},

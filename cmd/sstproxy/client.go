@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net/netip"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -33,7 +32,10 @@ type client struct {
 	// up, if set, is called once when the tunnel is up for the first time. When
 	// it returns, or if it is nil, the client goes on until it is stopped or
 	// has to give up; an error ends it.
-	up func(context.Context, tunnel.Info) error
+	up func(context.Context, tunnel.Info, *netstack.Stack) error
+
+	// deaf leaves SIGHUP and SIGUSR1 alone: they are for somebody else.
+	deaf bool
 }
 
 // run connects, serves, and connects again when the session is lost, until ctx
@@ -46,33 +48,13 @@ func (c *client) run(ctx context.Context) error {
 		return err
 	}
 	defer stack.Close()
-	c.keeper.Up = func(info tunnel.Info) (tunnel.Packets, error) { return c.packets(stack), stack.SetLink(linkOf(info)) }
-	c.keeper.Down = stack.LinkDown
+	joint := &joint{stack: stack, log: c.log}
+	defer joint.stop()
+	c.keeper.Up, c.keeper.Down = joint.up, joint.down
 	c.keeper.Precious = func() bool { return stack.Stats().Connections > 0 }
 	c.keeper.Changed = c.view.state
 	c.view.begin(c.keeper.Tunnel, c.listeners)
 	return c.serve(ctx, tunnel.NewKeeper(c.keeper), stack)
-}
-
-// packets joins a session and the stack.
-func (c *client) packets(stack *netstack.Stack) tunnel.Packets {
-	return tunnel.Packets{
-		Deliver: stack.Deliver, Ready: stack.Ready(), Fill: stack.Fill, Stalled: stack.Stalled,
-		Changed: func(info tunnel.Info) {
-			if err := stack.SetLink(linkOf(info)); err != nil {
-				c.log.Warn("no IPv6", "err", err)
-			}
-		},
-	}
-}
-
-// linkOf is what the stack needs to know of a session.
-func linkOf(info tunnel.Info) netstack.Link {
-	link := netstack.Link{MTU: info.MTU, DNS: info.IPv4.DNS, InterfaceID: info.IPv6.InterfaceID}
-	if addr := info.IPv4.Addr; addr.IsValid() {
-		link.Addrs = []netip.Prefix{netip.PrefixFrom(addr, addr.BitLen())}
-	}
-	return link
 }
 
 // serve runs the tunnel and the proxies until ctx ends or one of them does.
@@ -98,8 +80,10 @@ func (c *client) serve(ctx context.Context, keeper *tunnel.Keeper, stack *netsta
 			}
 		})
 	}
-	wg.Go(func() { c.whenUp(over, keeper, fail) }) // ends with over
-	defer onSignals(keeper.Reconnect, func() { logState(c.log, keeper, stack, server) }, func() { fail(errStopped) })()
+	wg.Go(func() { c.whenUp(over, keeper, stack, fail) }) // ends with over
+	if !c.deaf {
+		defer onSignals(keeper.Reconnect, func() { logState(c.log, keeper, stack, server) }, func() { fail(errStopped) })()
+	}
 
 	<-over.Done()
 	c.stop(ctx, server)
@@ -116,11 +100,11 @@ func (c *client) serve(ctx context.Context, keeper *tunnel.Keeper, stack *netsta
 const dialTimeout = time.Minute
 
 // whenUp calls c.up when the tunnel is up for the first time.
-func (c *client) whenUp(ctx context.Context, keeper *tunnel.Keeper, fail context.CancelCauseFunc) {
+func (c *client) whenUp(ctx context.Context, keeper *tunnel.Keeper, stack *netstack.Stack, fail context.CancelCauseFunc) {
 	for c.up != nil {
 		state, changed := keeper.State()
 		if state.IsUp() {
-			if err := c.up(ctx, state.Info); err != nil {
+			if err := c.up(ctx, state.Info, stack); err != nil {
 				fail(err)
 			}
 			return

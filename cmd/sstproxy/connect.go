@@ -40,7 +40,7 @@ Exit codes: 0 stopped on request, 1 not connected or lost, 2 wrong usage,
 		if err := a.applyEnvironment(cmd); err != nil {
 			return err
 		}
-		return a.connect(cmd, args[0], &o)
+		return a.connect(cmd, args[0], &o, func(*client) {})
 	}
 	return cmd
 }
@@ -48,8 +48,8 @@ Exit codes: 0 stopped on request, 1 not connected or lost, 2 wrong usage,
 // connect does what the command line says. What can be found wrong without
 // dialling is found first, then the listeners are opened, so that a port in
 // use is known at once, then the passwords are read: a server does not wait
-// while somebody types.
-func (a *app) connect(cmd *cobra.Command, server string, o *options) error {
+// while somebody types. The client is shown to adapt before it runs.
+func (a *app) connect(cmd *cobra.Command, server string, o *options, adapt func(*client)) error {
 	ctx := cmd.Context()
 	cfg, err := o.tunnelConfig(server)
 	if err != nil {
@@ -91,6 +91,7 @@ func (a *app) connect(cmd *cobra.Command, server string, o *options) error {
 		}
 		return usage(cmd, err)
 	}
+	adapt(c)
 	return c.run(ctx)
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"sstproxy/netstack"
 	"sstproxy/tunnel"
 	"sstproxy/tunnel/tunneltest"
 )
@@ -138,7 +139,7 @@ type demonstration struct {
 func (d *demonstration) say(format string, args ...any) { fmt.Fprintf(d.w, format+"\n", args...) }
 
 // run proves what there is to prove, prints it and says what to type next.
-func (d *demonstration) run(ctx context.Context, info tunnel.Info) error {
+func (d *demonstration) run(ctx context.Context, info tunnel.Info, _ *netstack.Stack) error {
 	ctx, cancel := context.WithTimeout(ctx, demoTimeout)
 	defer cancel()
 	if _, err := d.server.Wait(ctx, tunneltest.EventBindingVerified); err != nil {

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"runtime"
@@ -16,7 +18,14 @@ import (
 // asCommand makes the test binary behave as the program; see [TestMain].
 const asCommand = "SSTPROXY_TEST_AS_COMMAND"
 
+// asClient makes the test binary fetch the URL in it, as an ordinary program
+// would: with Go's HTTP client and the proxy that the environment names.
+const asClient = "SSTPROXY_TEST_AS_CLIENT"
+
 func TestMain(m *testing.M) {
+	if url := os.Getenv(asClient); url != "" {
+		fetchAndExit(url)
+	}
 	if os.Getenv(asCommand) != "" {
 		main()
 	}
@@ -26,6 +35,19 @@ func TestMain(m *testing.M) {
 		code = 1
 	}
 	os.Exit(code)
+}
+
+// fetchAndExit writes what is at a URL to standard output.
+func fetchAndExit(url string) {
+	resp, err := http.Get(url)
+	if err == nil {
+		_, err = io.Copy(os.Stdout, resp.Body)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
 }
 
 // leaked waits until no goroutine of a tunnel, a stack or a proxy is left, and

@@ -20,7 +20,7 @@ func printHelp(cmd *cobra.Command, _ []string) {
 		fmt.Fprintf(w, "\nCommands:\n")
 		for _, c := range cmd.Commands() {
 			if c.IsAvailableCommand() {
-				fmt.Fprintf(w, "  %-18s %s\n", c.Use, c.Short)
+				fmt.Fprintf(w, "  %-25s %s\n", c.Use, c.Short)
 			}
 		}
 	}
@@ -39,11 +39,16 @@ func useLine(cmd *cobra.Command) string {
 	if cmd.HasAvailableSubCommands() {
 		return line + " COMMAND [FLAG]..."
 	}
-	if _, args, ok := strings.Cut(cmd.Use, " "); ok {
+	_, args, _ := strings.Cut(cmd.Use, " ")
+	args, behind, dashes := strings.Cut(args, "-- ")
+	if args = strings.TrimSpace(args); args != "" {
 		line += " " + args
 	}
 	if cmd.HasAvailableLocalFlags() {
 		line += " [FLAG]..."
+	}
+	if dashes {
+		line += " -- " + behind
 	}
 	return line
 }

@@ -50,7 +50,9 @@ func TestInteropFaults(t *testing.T) {
 			if f.long && env("LONG") == "" {
 				t.Skip("takes minutes: SSTPROXY_INTEROP_LONG is not set")
 			}
+			<-time.After(forget)
 			c := s.up(t)
+			t.Cleanup(func() { logOf(t, c) })
 			transfers := s.startTransfers(t, c, f.lasts+30*time.Second)
 			transfers.moved(t, "before")
 			f.begin(t, c)
@@ -66,6 +68,22 @@ func TestInteropFaults(t *testing.T) {
 		})
 	}
 	t.Run("idle for 30 min", func(t *testing.T) { s.testLongIdle(t, env("LONG")) })
+}
+
+// forget is how long a server may take to free the address of a session that
+// has ended: the next session is to have that address from its beginning.
+const forget = 5 * time.Second
+
+// logOf shows what a command that failed has logged, without the packets.
+func logOf(t *testing.T, c *command) {
+	if !t.Failed() {
+		return
+	}
+	for line := range strings.Lines(c.stderr.String()) {
+		if !strings.Contains(line, "level=DEBUG") {
+			t.Log(strings.TrimSpace(line))
+		}
+	}
 }
 
 // pace is how much a paced transfer moves in a second, in octets.

@@ -23,21 +23,27 @@ func main() {
 	os.Exit(run(untilSignal(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.LookupEnv))
 }
 
-// untilSignal returns a context that the first SIGINT or SIGTERM cancels, which
-// ends a command orderly; the second ends the process at once. That is not left
-// to the signal's default effect, which is none for SIGINT in a job that a
-// script put into the background.
+// untilSignal returns a context that the first SIGINT or SIGTERM cancels, with a
+// *signalError as cause, which ends a command orderly; the second ends the
+// process at once. That is not left to the signal's default effect, which is none
+// for SIGINT in a job that a script put into the background. The context's value
+// for signalsKey ends all of that.
 func untilSignal() context.Context {
 	signals := make(chan os.Signal, 2)
+	ignored := signal.Ignored(os.Interrupt)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancelCause(context.Background())
 	go func() { // ends with the process
-		<-signals
-		cancel()
+		cancel(&signalError{<-signals})
 		<-signals
 		os.Exit(exitFailed)
 	}()
-	return ctx
+	return context.WithValue(ctx, signalsKey{}, func() {
+		signal.Stop(signals)
+		if ignored {
+			signal.Ignore(os.Interrupt)
+		}
+	})
 }
 
 // app holds what a command may touch of the world outside.
@@ -57,6 +63,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
+	}
+	if status, ok := errors.AsType[*exitStatus](err); ok {
+		return status.code
 	}
 	r := explain(err)
 	r.print(stderr)
@@ -85,7 +94,7 @@ func (a *app) root() *cobra.Command {
 	root.SetHelpFunc(printHelp)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
 	root.PersistentFlags().SortFlags = false
-	root.AddCommand(a.connectCommand(), a.demoCommand(), a.versionCommand(), a.completionCommand())
+	root.AddCommand(a.connectCommand(), a.runCommand(), a.demoCommand(), a.versionCommand(), a.completionCommand())
 	return root
 }
 

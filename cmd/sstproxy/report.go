@@ -99,6 +99,8 @@ func explain(err error) report {
 	var (
 		use       *usageError
 		listen    *listenError
+		command   *commandError
+		probe     *probeError
 		cert      *tunnel.CertificateError
 		binding   *tunnel.BindingError
 		status    *sstp.HTTPError
@@ -118,6 +120,10 @@ func explain(err error) report {
 		return report{what: use.Error(), hint: fmt.Sprintf("Try '%s --help'.", use.command), code: exitUsage}
 	case errors.As(err, &listen):
 		return explainListen(listen)
+	case errors.As(err, &command):
+		return explainCommand(command)
+	case errors.As(err, &probe):
+		return failed(fmt.Sprintf("the tunnel is up, but %v", probe), probe.hint)
 	case errors.Is(err, tunnel.ErrConnectTimeout):
 		return explainTimeout(where)
 

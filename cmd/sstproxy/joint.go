@@ -1,0 +1,88 @@
+package main
+
+import (
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"sstproxy/netstack"
+	"sstproxy/tunnel"
+)
+
+// ipv6Grace is how long the stack keeps the IPv6 addresses of the session
+// before, until the new one has negotiated its own: IPV6CP comes after IPCP.
+const ipv6Grace = 10 * time.Second
+
+// joint joins the sessions of a tunnel, one after the other, to its stack. Its
+// methods may be called concurrently.
+type joint struct {
+	stack *netstack.Stack
+	log   *slog.Logger
+
+	mu    sync.Mutex
+	id    [8]byte     // interface identifier of the stack's IPv6 addresses
+	grace *time.Timer // ends what id has from the session before; nil if nothing
+}
+
+// up is a [tunnel.KeeperConfig]'s Up.
+func (j *joint) up(info tunnel.Info) (tunnel.Packets, error) {
+	return tunnel.Packets{
+		Deliver: j.stack.Deliver, Ready: j.stack.Ready(), Fill: j.stack.Fill, Stalled: j.stack.Stalled,
+		Changed: func(info tunnel.Info) {
+			if err := j.set(info, info.IPv6.InterfaceID); err != nil {
+				j.log.Warn("no IPv6", "err", err)
+			}
+		},
+	}, j.begin(info)
+}
+
+// begin gives the stack the link of a session that is just up.
+func (j *joint) begin(info tunnel.Info) error {
+	j.mu.Lock()
+	id := j.id
+	j.mu.Unlock()
+	if info.IPv6.InterfaceID != [8]byte{} || id == [8]byte{} {
+		return j.set(info, info.IPv6.InterfaceID)
+	}
+	if err := j.set(info, id); err != nil {
+		return err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.grace = time.AfterFunc(ipv6Grace, func() {
+		if err := j.set(info, [8]byte{}); err != nil {
+			j.log.Warn("no link", "err", err)
+		}
+	})
+	return nil
+}
+
+// down is a [tunnel.KeeperConfig]'s Down.
+func (j *joint) down() {
+	j.stop()
+	j.stack.LinkDown()
+}
+
+// stop ends the grace; the stack keeps what it has.
+func (j *joint) stop() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.grace != nil {
+		j.grace.Stop()
+		j.grace = nil
+	}
+}
+
+// set gives the stack a link.
+func (j *joint) set(info tunnel.Info, id [8]byte) error {
+	j.stop()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.id = id
+	link := netstack.Link{MTU: info.MTU, DNS: info.IPv4.DNS, InterfaceID: id}
+	if addr := info.IPv4.Addr; addr.IsValid() {
+		link.Addrs = []netip.Prefix{netip.PrefixFrom(addr, addr.BitLen())}
+	}
+	return j.stack.SetLink(link)
+}
