@@ -27,7 +27,7 @@ func try(ctx context.Context, env map[string]string, args ...string) outcome {
 }
 
 func TestHelp(t *testing.T) {
-	for _, args := range [][]string{{"--help"}, {"-h"}, {"help"}, {"connect", "--help"}, {"help", "connect"}, {"demo", "-h"}, {"run", "--help"}, {"version", "--help"}, {"completion", "--help"}} {
+	for _, args := range [][]string{{"--help"}, {"-h"}, {"help"}, {"connect", "--help"}, {"help", "connect"}, {"demo", "-h"}, {"run", "--help"}, {"wait", "--help"}, {"health", "--help"}, {"version", "--help"}, {"completion", "--help"}} {
 		got := try(t.Context(), nil, args...)
 		if got.code != exitOK || got.stderr != "" || !strings.Contains(got.stdout, "Usage:\n  sstproxy") {
 			t.Errorf("%q: got code %d, stderr %q, stdout %q; want the help on stdout and code 0", args, got.code, got.stderr, got.stdout)
@@ -137,6 +137,13 @@ func TestUsage(t *testing.T) {
 		{[]string{"run", "vpn.example.com", "--password-file", "-", "--", "go"}, nil, "--password-file -: standard input is the command's", "sstproxy run"},
 		{[]string{"run", "vpn.example.com", "--ready-probe", "host", "--", "go"}, nil, "--ready-probe host: want HOST:PORT", "sstproxy run"},
 		{[]string{"run", "vpn.example.com", "--ready-probe", "host:0", "--", "go"}, nil, "--ready-probe host:0: the port must be 1 to 65535", "sstproxy run"},
+		{[]string{"wait", "--for", "host"}, nil, "--for host: want HOST:PORT", "sstproxy wait"},
+		{[]string{"wait", "--timeout", "0s"}, nil, "--timeout 0s: want more than 0", "sstproxy wait"},
+		{[]string{"health", "extra"}, nil, `unexpected argument "extra"`, "sstproxy health"},
+		{[]string{"health", "--listen", "127.0.0.1:0"}, nil, "--listen 127.0.0.1:0: want the port that the running sstproxy has", "sstproxy health"},
+		{[]string{"health", "--listen", "socks5://127.0.0.1:1"}, nil, "--listen: want one that speaks HTTP", "sstproxy health"},
+		{[]string{"health", "--listen", "nowhere"}, nil, "want HOST:PORT", "sstproxy health"},
+		{[]string{"health", "--proxy-user", "bob"}, nil, "no password for proxy user bob: give --proxy-password-file FILE or SSTPROXY_PROXY_PASSWORD", "sstproxy health"},
 		{[]string{"demo", "extra"}, nil, `unexpected argument "extra"`, "sstproxy demo"},
 		{[]string{"version", "extra"}, nil, `unexpected argument "extra"`, "sstproxy version"},
 		{[]string{"completion"}, nil, "SHELL is missing", "sstproxy completion"},

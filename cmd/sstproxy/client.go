@@ -65,6 +65,7 @@ func (c *client) serve(ctx context.Context, keeper *tunnel.Keeper, stack *netsta
 	c.proxy.Dial, c.proxy.ListenPacket, c.proxy.Lookup = gate.dialContext, gate.listenPacket, gate.lookup
 	c.proxy.ConnsChanged, c.proxy.Logger = memory.count, c.log
 	c.proxy.DialTimeout = dialTimeout + c.wait
+	c.proxy.Files = map[string]proxy.File{statusPath: {Serve: serveStatus(c.keeper.Tunnel.Server, keeper.State)}}
 	server := proxy.New(c.proxy)
 
 	over, fail := context.WithCancelCause(ctx) // on request, or with whatever ends first

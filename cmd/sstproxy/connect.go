@@ -230,10 +230,15 @@ func (a *app) secrets(ctx context.Context, o *options, c *client) (err error) {
 		return err
 	}
 	c.proxy.User = o.local.proxyUser
-	c.proxy.Password, err = a.readSecret(ctx, secret{
-		who: "proxy user " + o.local.proxyUser, file: o.local.proxyPasswordFile, flag: "--proxy-password-file", env: envPrefix + "PROXY_PASSWORD",
-	})
+	c.proxy.Password, err = a.readProxyPassword(ctx, &o.local)
 	return err
+}
+
+// readProxyPassword reads the password of the proxy's user.
+func (a *app) readProxyPassword(ctx context.Context, o *localOptions) (string, error) {
+	return a.readSecret(ctx, secret{
+		who: "proxy user " + o.proxyUser, file: o.proxyPasswordFile, flag: "--proxy-password-file", env: envPrefix + "PROXY_PASSWORD",
+	})
 }
 
 // listener is an open local listener and what it serves.

@@ -101,6 +101,7 @@ func explain(err error) report {
 		listen    *listenError
 		command   *commandError
 		probe     *probeError
+		instance  *instanceError
 		cert      *tunnel.CertificateError
 		binding   *tunnel.BindingError
 		status    *sstp.HTTPError
@@ -122,6 +123,8 @@ func explain(err error) report {
 		return explainListen(listen)
 	case errors.As(err, &command):
 		return explainCommand(command)
+	case errors.As(err, &instance):
+		return failed(instance.what, instance.hint)
 	case errors.As(err, &probe):
 		return failed(fmt.Sprintf("the tunnel is up, but %v", probe), probe.hint)
 	case errors.Is(err, tunnel.ErrConnectTimeout):
