@@ -44,7 +44,7 @@ func TestHelpNamesEveryFlag(t *testing.T) {
 			t.Errorf("--%s is not in the help", f.Name)
 		}
 	})
-	for _, want := range []string{"Account:", "Server identity:", "Tunnel:", "Local proxy:", "Log:", "Diagnosis:", "Example:\n  sstproxy connect vpn.example.com -u alice\n", "--log-level is SSTPROXY_LOG_LEVEL"} {
+	for _, want := range []string{"Account:", "Server identity:", "Tunnel:", "Local proxy:", "Forwards:", "Log:", "Diagnosis:", "Example:\n  sstproxy connect vpn.example.com -u alice\n", "--log-level is SSTPROXY_LOG_LEVEL"} {
 		if !strings.Contains(help, want) {
 			t.Errorf("%q is not in the help", want)
 		}
@@ -185,6 +185,15 @@ func TestUsage(t *testing.T) {
 		{[]string{"--proxy-password-file", twoLines}, nil, "--proxy-password-file: needs --proxy-user NAME", ""},
 		{[]string{"--proxy-user", "bob"}, map[string]string{"SSTPROXY_PASSWORD": "x"}, "no password for proxy user bob: give --proxy-password-file FILE or SSTPROXY_PROXY_PASSWORD", ""},
 		{[]string{"--proxy-user", "bob", "--password-file", "-", "--proxy-password-file", "-"}, nil, "standard input already holds", ""},
+		{[]string{"-L", "8080"}, nil, "-L 8080: want [BIND:]PORT:HOST:PORT", ""},
+		{[]string{"-L", "8080:localhost:80"}, nil, "-L 8080:localhost:80: localhost is this machine", ""},
+		{[]string{"-L", "unix:@x:intranet:80"}, nil, "-L unix:@x:intranet:80: ", ""},
+		{[]string{"-L", "http:intranet:80"}, nil, `-L http:intranet:80: port "http" is not a number from 0 to 65535`, ""},
+		{[]string{"-R", "8022"}, nil, "-R 8022: want PORT:HOST:PORT", ""},
+		{[]string{"-R", "127.0.0.1:8022:localhost:22"}, nil, "always listens on the address in the tunnel", ""},
+		{[]string{"-R", "22:a:22", "-R", "22:b:22"}, nil, "-R 22:b:22: port 22 is forwarded twice", ""},
+		{[]string{"-W", "intranet"}, nil, "-W intranet: want HOST:PORT", ""},
+		{[]string{"-W", "intranet:22", "--password-file", "-"}, nil, "standard input belongs to the connection", ""},
 		{[]string{"--log-format", "xml"}, nil, "--log-format xml: want text or json", ""},
 		{[]string{"--log-level", "loud"}, nil, "--log-level loud: want debug, info, warn or error", ""},
 		{[]string{"--keylog", dir}, nil, "--keylog " + dir + ": not a plain file", ""},

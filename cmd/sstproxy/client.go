@@ -23,6 +23,7 @@ type client struct {
 	keeper    tunnel.KeeperConfig // Up, Down and Changed are the client's
 	proxy     proxy.Config        // Dial and the functions beside it are the client's
 	listeners []listener
+	forwards  []*forwarding
 	wait      time.Duration // of a dial for a tunnel that is down
 	memory    netstack.Memory
 	ping      bool // answered
@@ -48,12 +49,15 @@ func (c *client) run(ctx context.Context) error {
 		return err
 	}
 	defer stack.Close()
+	if err := openRemote(c.forwards, stack); err != nil {
+		return err
+	}
 	joint := &joint{stack: stack, log: c.log}
 	defer joint.stop()
 	c.keeper.Up, c.keeper.Down = joint.up, joint.down
 	c.keeper.Precious = func() bool { return stack.Stats().Connections > 0 }
 	c.keeper.Changed = c.view.state
-	c.view.begin(c.keeper.Tunnel, c.listeners)
+	c.view.begin(c.keeper.Tunnel, c.listeners, c.forwards)
 	return c.serve(ctx, tunnel.NewKeeper(c.keeper), stack)
 }
 
@@ -81,6 +85,7 @@ func (c *client) serve(ctx context.Context, keeper *tunnel.Keeper, stack *netsta
 			}
 		})
 	}
+	c.startForwards(over, &wg, server, gate.dialContext, fail)
 	wg.Go(func() { c.whenUp(over, keeper, stack, fail) }) // ends with over
 	if !c.deaf {
 		defer onSignals(keeper.Reconnect, func() { logState(c.log, keeper, stack, server) }, func() { fail(errStopped) })()

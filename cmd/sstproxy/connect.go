@@ -40,6 +40,9 @@ Exit codes: 0 stopped on request, 1 not connected or lost, 2 wrong usage,
 		if err := a.applyEnvironment(cmd); err != nil {
 			return err
 		}
+		if o.forwards.stdio != "" {
+			return a.stdio(cmd, args[0], &o)
+		}
 		return a.connect(cmd, args[0], &o, func(*client) {})
 	}
 	return cmd
@@ -68,6 +71,11 @@ func (a *app) connect(cmd *cobra.Command, server string, o *options, adapt func(
 		return err
 	}
 	defer closeAll(listeners)
+	forwards, err := o.forwards.open()
+	if err != nil {
+		return err
+	}
+	defer closeForwards(forwards)
 	recording, err := o.record.open(&cfg, log, view.warn)
 	if err != nil {
 		return usage(cmd, err)
@@ -82,7 +90,7 @@ func (a *app) connect(cmd *cobra.Command, server string, o *options, adapt func(
 			Tunnel: cfg, ConnectTimeout: o.link.connectTimeout,
 			GiveUpAfter: o.survival.giveUpAfter, KeepTrying: o.survival.keepTrying,
 		},
-		listeners: listeners, wait: o.survival.waitForTunnel, memory: memory, ping: o.link.answerPing, view: view, log: log,
+		listeners: listeners, forwards: forwards, wait: o.survival.waitForTunnel, memory: memory, ping: o.link.answerPing, view: view, log: log,
 	}
 	c.keeper.Tunnel.Logger = log
 	if err := a.secrets(ctx, o, c); err != nil {
@@ -217,6 +225,9 @@ func (o *localOptions) endpoints() ([]proxy.Endpoint, error) {
 func (a *app) secrets(ctx context.Context, o *options, c *client) (err error) {
 	if o.account.passwordFile == "-" && o.local.proxyPasswordFile == "-" {
 		return errors.New("--proxy-password-file -: standard input already holds the password of the account")
+	}
+	if o.account.passwordFile == "-" && o.forwards.stdio != "" {
+		return errors.New("--password-file -: standard input belongs to the connection; give a FILE or SSTPROXY_PASSWORD")
 	}
 	warnReadable(c.log, o.account.passwordFile, o.local.proxyPasswordFile)
 	account := secret{who: o.account.user, file: o.account.passwordFile, flag: "--password-file", env: envPrefix + "PASSWORD"}
