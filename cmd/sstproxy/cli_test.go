@@ -44,7 +44,7 @@ func TestHelpNamesEveryFlag(t *testing.T) {
 			t.Errorf("--%s is not in the help", f.Name)
 		}
 	})
-	for _, want := range []string{"Account:", "Server identity:", "Tunnel:", "Local proxy:", "Forwards:", "Log:", "Diagnosis:", "Example:\n  sstproxy connect vpn.example.com -u alice\n", "--log-level is SSTPROXY_LOG_LEVEL"} {
+	for _, want := range []string{"Account:", "Server identity:", "Tunnel:", "Local proxy:", "Forwards:", "Log:", "Diagnosis:", "Names and routes:", "Example:\n  sstproxy connect vpn.example.com -u alice\n", "--log-level is SSTPROXY_LOG_LEVEL"} {
 		if !strings.Contains(help, want) {
 			t.Errorf("%q is not in the help", want)
 		}
@@ -198,6 +198,20 @@ func TestUsage(t *testing.T) {
 		{[]string{"--log-level", "loud"}, nil, "--log-level loud: want debug, info, warn or error", ""},
 		{[]string{"--keylog", dir}, nil, "--keylog " + dir + ": not a plain file", ""},
 		{[]string{"--pcap", dir}, nil, "--pcap " + dir + ": not a plain file", ""},
+		{[]string{"--route", "10.0.0.1/8"}, nil, `--route: rule "10.0.0.1/8": the address has bits beyond the prefix: want 10.0.0.0/8`, ""},
+		{[]string{"--route", "a.example", "--route", "b.example,a..b"}, nil, `--route: rule "a..b"`, ""},
+		{[]string{"--else", "proxy"}, nil, "--else proxy: want tunnel, direct or block", ""},
+		{[]string{"--else", ""}, nil, "--else : want tunnel, direct or block", ""},
+		{[]string{"--dns", "ns.example"}, nil, "--dns ns.example: want the address of a name server", ""},
+		{[]string{"--dns", "10.0.0.1:53"}, nil, "--dns 10.0.0.1:53: want the address", ""},
+		{[]string{"--dns", "127.0.0.1"}, nil, "--dns 127.0.0.1: want the address", ""},
+		{[]string{"--search", "corp example"}, nil, "--search corp example: want a domain", ""},
+		{[]string{"--search", "."}, nil, "--search .: want a domain", ""},
+		{[]string{"--host", "db"}, nil, "--host db: want NAME=ADDRESS", ""},
+		{[]string{"--host", "db=intranet"}, nil, "--host db=intranet: want NAME=ADDRESS", ""},
+		{[]string{"--host", "=10.0.0.1"}, nil, "--host =10.0.0.1: want NAME=ADDRESS", ""},
+		{[]string{"--host", "db=::1"}, nil, "--host db=::1: want NAME=ADDRESS", ""},
+		{[]string{"--host", "10.0.0.1=10.0.0.2"}, nil, "--host 10.0.0.1=10.0.0.2: want NAME=ADDRESS", ""},
 		{[]string{"--insecure=maybe"}, nil, `invalid argument "maybe"`, ""},
 		{[]string{"-u", "alice"}, map[string]string{"SSTPROXY_MTU": "big"}, `SSTPROXY_MTU: "big": invalid syntax`, ""},
 		{[]string{"-u", "alice"}, map[string]string{"SSTPROXY_INSECURE": "maybe"}, `SSTPROXY_INSECURE: "maybe": invalid syntax`, ""},

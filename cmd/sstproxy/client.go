@@ -27,6 +27,7 @@ type client struct {
 	wait      time.Duration // of a dial for a tunnel that is down
 	memory    netstack.Memory
 	ping      bool // answered
+	names     naming
 	view      view
 	log       *slog.Logger
 
@@ -52,7 +53,7 @@ func (c *client) run(ctx context.Context) error {
 	if err := openRemote(c.forwards, stack); err != nil {
 		return err
 	}
-	joint := &joint{stack: stack, log: c.log}
+	joint := &joint{stack: stack, log: c.log, dns: c.names.servers}
 	defer joint.stop()
 	c.keeper.Up, c.keeper.Down = joint.up, joint.down
 	c.keeper.Precious = func() bool { return stack.Stats().Connections > 0 }
@@ -66,10 +67,14 @@ func (c *client) serve(ctx context.Context, keeper *tunnel.Keeper, stack *netsta
 	memory := newTrimmer(debug.FreeOSMemory)
 	defer memory.stop()
 	gate := &gate{keeper: keeper, dial: stack.DialContext, stack: stack, wait: c.wait}
-	c.proxy.Dial, c.proxy.ListenPacket, c.proxy.Lookup = gate.dialContext, gate.listenPacket, gate.lookup
+	router := newRouter(c.names, gate)
+	c.proxy.Dial, c.proxy.ListenPacket, c.proxy.Lookup = router.dialContext, router.listenPacket, router.lookup
 	c.proxy.ConnsChanged, c.proxy.Logger = memory.count, c.log
 	c.proxy.DialTimeout = dialTimeout + c.wait
-	c.proxy.Files = map[string]proxy.File{statusPath: {Serve: serveStatus(c.keeper.Tunnel.Server, keeper.State)}}
+	c.proxy.Files = map[string]proxy.File{
+		statusPath: {Serve: serveStatus(c.keeper.Tunnel.Server, keeper.State)},
+		pacPath:    c.names.pac(c.listeners),
+	}
 	server := proxy.New(c.proxy)
 
 	over, fail := context.WithCancelCause(ctx) // on request, or with whatever ends first
@@ -85,7 +90,7 @@ func (c *client) serve(ctx context.Context, keeper *tunnel.Keeper, stack *netsta
 			}
 		})
 	}
-	c.startForwards(over, &wg, server, gate.dialContext, fail)
+	c.startForwards(over, &wg, server, newRouter(c.names.inTunnel(), gate).dialContext, fail)
 	wg.Go(func() { c.whenUp(over, keeper, stack, fail) }) // ends with over
 	if !c.deaf {
 		defer onSignals(keeper.Reconnect, func() { logState(c.log, keeper, stack, server) }, func() { fail(errStopped) })()

@@ -62,6 +62,10 @@ func (a *app) connect(cmd *cobra.Command, server string, o *options, adapt func(
 	if err != nil {
 		return usage(cmd, err)
 	}
+	names, err := o.names.naming()
+	if err != nil {
+		return usage(cmd, err)
+	}
 	log, view, err := a.output(&o.logs)
 	if err != nil {
 		return usage(cmd, err)
@@ -90,7 +94,7 @@ func (a *app) connect(cmd *cobra.Command, server string, o *options, adapt func(
 			Tunnel: cfg, ConnectTimeout: o.link.connectTimeout,
 			GiveUpAfter: o.survival.giveUpAfter, KeepTrying: o.survival.keepTrying,
 		},
-		listeners: listeners, forwards: forwards, wait: o.survival.waitForTunnel, memory: memory, ping: o.link.answerPing, view: view, log: log,
+		listeners: listeners, forwards: forwards, wait: o.survival.waitForTunnel, memory: memory, ping: o.link.answerPing, names: names, view: view, log: log,
 	}
 	c.keeper.Tunnel.Logger = log
 	if err := a.secrets(ctx, o, c); err != nil {

@@ -27,6 +27,7 @@ type options struct {
 	logs     logOptions
 	record   recordOptions
 	forwards forwardOptions
+	names    nameOptions
 }
 
 // accountOptions say who logs in and how.
@@ -117,6 +118,7 @@ func (o *options) connectGroups() []group {
 		newGroup("Forwards", o.forwards.define),
 		newGroup("Log", o.logs.define),
 		newGroup("Diagnosis", o.record.define),
+		newGroup("Names and routes", o.names.define),
 	}
 }
 
@@ -242,7 +244,7 @@ func unwrapped(err error) error {
 
 // check finds what is wrong with the options by looking at them alone.
 func (o *options) check() error {
-	return errors.Join(o.account.check(), o.link.check(), o.survival.check(), o.forwards.check())
+	return errors.Join(o.account.check(), o.link.check(), o.survival.check(), o.forwards.check(), o.names.check())
 }
 
 func (o *accountOptions) check() error {

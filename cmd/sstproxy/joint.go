@@ -19,6 +19,7 @@ const ipv6Grace = 10 * time.Second
 type joint struct {
 	stack *netstack.Stack
 	log   *slog.Logger
+	dns   []netip.Addr // name servers instead of the session's, if any
 
 	mu    sync.Mutex
 	id    [8]byte     // interface identifier of the stack's IPv6 addresses
@@ -81,6 +82,9 @@ func (j *joint) set(info tunnel.Info, id [8]byte) error {
 	defer j.mu.Unlock()
 	j.id = id
 	link := netstack.Link{MTU: info.MTU, DNS: info.IPv4.DNS, InterfaceID: id}
+	if len(j.dns) > 0 {
+		link.DNS = j.dns
+	}
 	if addr := info.IPv4.Addr; addr.IsValid() {
 		link.Addrs = []netip.Prefix{netip.PrefixFrom(addr, addr.BitLen())}
 	}
