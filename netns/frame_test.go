@@ -1,0 +1,237 @@
+package netns
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math/rand/v2"
+	"testing"
+)
+
+// slowSum is RFC 1071 as it stands there.
+func slowSum(b []byte) uint16 {
+	var acc uint32
+	for i, o := range b {
+		if i%2 == 0 {
+			acc += uint32(o) << 8
+		} else {
+			acc += uint32(o)
+		}
+		acc = acc>>16 + acc&0xFFFF
+	}
+	return uint16(acc>>16 + acc&0xFFFF)
+}
+
+func TestSum(t *testing.T) {
+	// RFC 1071 §3
+	if got := sum([]byte{0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7}, 0); got != 0xddf2 {
+		t.Errorf("example of RFC 1071: got %#x, want 0xddf2", got)
+	}
+	b := bytes.Repeat([]byte{0xFF}, 200)
+	r := rand.NewPCG(1, 2)
+	for n := range 200 {
+		if got, want := sum(b[:n], 0), slowSum(b[:n]); got != want {
+			t.Errorf("%d octets: got %#x, want %#x", n, got, want)
+		}
+	}
+	for i := range b {
+		b[i] = byte(r.Uint64())
+	}
+	for n := range 200 {
+		if got, want := sum(b[:n], 0), slowSum(b[:n]); got != want {
+			t.Errorf("%d octets: got %#x, want %#x", n, got, want)
+		}
+		if n%2 == 0 && sum(b[n:], sum(b[:n], 0)) != slowSum(b) {
+			t.Errorf("in two parts at %d: got %#x, want %#x", n, sum(b[n:], sum(b[:n], 0)), slowSum(b))
+		}
+	}
+}
+
+// upper makes an IP packet with a payload behind the given header of TCP or UDP;
+// all checksums but the upper layer's are right.
+func ipPacket(v6 bool, proto byte, upper []byte) []byte {
+	if v6 {
+		b := append([]byte{0x60, 0, 0, 0}, make([]byte, 36)...)
+		binary.BigEndian.PutUint16(b[4:], uint16(len(upper)))
+		b[6], b[7] = proto, 64
+		b[8], b[23], b[24], b[39] = 0xfd, 1, 0xfd, 2
+		return append(b, upper...)
+	}
+	b := make([]byte, 20)
+	b[0], b[6], b[8], b[9] = 0x45, 0x40, 64, proto
+	binary.BigEndian.PutUint16(b[2:], uint16(20+len(upper)))
+	copy(b[12:], []byte{10, 0, 0, 1, 10, 0, 0, 2})
+	binary.BigEndian.PutUint16(b[10:], ^sum(b, 0))
+	return append(b, upper...)
+}
+
+// tcpHeader has a time stamp option's length of options.
+func tcpHeader(seq uint32, flags byte) []byte {
+	b := make([]byte, 32)
+	binary.BigEndian.PutUint16(b, 1000)
+	binary.BigEndian.PutUint16(b[2:], 80)
+	binary.BigEndian.PutUint32(b[4:], seq)
+	b[12], b[13], b[14], b[20] = 8<<4, flags, 0x40, 1
+	return b
+}
+
+// segmentOf is a whole TCP segment.
+func segmentOf(v6 bool, seq uint32, flags byte, payload []byte) []byte {
+	b := ipPacket(v6, protoTCP, append(tcpHeader(seq, flags), payload...))
+	seal(b)
+	return b
+}
+
+// seal sets the checksum of a TCP segment.
+func seal(b []byte) {
+	ipLen, _, _ := upperLayer(b)
+	binary.BigEndian.PutUint16(b[ipLen+16:], 0)
+	binary.BigEndian.PutUint16(b[ipLen+16:], ^sum(b[ipLen:], pseudo(b, protoTCP, len(b)-ipLen)))
+}
+
+func payloadOf(n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(i + i>>8)
+	}
+	return b
+}
+
+// frameOf puts headers of a device before a packet.
+func frameOf(v vnet, link int, packet []byte) []byte {
+	v.checkStart += uint16(link)
+	b := make([]byte, vnetLen+link, vnetLen+link+len(packet))
+	v.put(b)
+	return append(b, packet...)
+}
+
+// cutAll writes all packets that come of a frame.
+func cutAll(t *testing.T, frame []byte, link, mtu int) (packets [][]byte) {
+	t.Helper()
+	p, ok := parseFrame(frame, link)
+	if !ok {
+		t.Fatal("frame not understood")
+	}
+	var c cutter
+	c.begin(p, mtu)
+	for last := false; !last; {
+		b := make([]byte, c.next())
+		last = c.write(b)
+		packets = append(packets, b)
+	}
+	return packets
+}
+
+// A large segment becomes those that TCP would have sent.
+func TestCutTCP(t *testing.T) {
+	const flags = flagACK | flagPSH | flagFIN | flagCWR
+	for _, v6 := range []bool{false, true} {
+		for _, link := range []int{0, etherLen} {
+			gso := byte(vnetGSOTCP4)
+			if v6 {
+				gso = vnetGSOTCP6
+			}
+			payload := payloadOf(2500)
+			whole := ipPacket(v6, protoTCP, append(tcpHeader(0xFFFFFFF0, flags), payload...))
+			got := cutAll(t, frameOf(vnet{flags: vnetNeedsChecksum, gso: gso | vnetGSOECN, gsoSize: 1000}, link, whole), link, 1500)
+			var want [][]byte
+			for i, f := range []byte{flagACK | flagCWR, flagACK, flagACK | flagPSH | flagFIN} {
+				b := segmentOf(v6, uint32(0xFFFFFFF0+1000*i), f, payload[1000*i:min(1000*i+1000, 2500)])
+				if !v6 {
+					b[5] = byte(i) // identification
+					b[10], b[11] = 0, 0
+					binary.BigEndian.PutUint16(b[10:], ^sum(b[:20], 0))
+				}
+				want = append(want, b)
+			}
+			if len(got) != len(want) {
+				t.Fatalf("v6 %v: got %d packets, want %d", v6, len(got), len(want))
+			}
+			for i := range got {
+				if !bytes.Equal(got[i], want[i]) {
+					t.Errorf("v6 %v, segment %d:\ngot  %x\nwant %x", v6, i, got[i][:80], want[i][:80])
+				}
+			}
+		}
+	}
+}
+
+// What was made for a larger MTU is cut to the present one.
+func TestCutToMTU(t *testing.T) {
+	whole := ipPacket(false, protoTCP, append(tcpHeader(1, flagACK), payloadOf(3000)...))
+	total := 0
+	for _, b := range cutAll(t, frameOf(vnet{gso: vnetGSOTCP4, gsoSize: 1400}, 0, whole), 0, 600) {
+		if s, ok := parseSegment(b); !ok || !s.valid() || len(b) > 600 {
+			t.Errorf("got %d octets, valid %v", len(b), ok && s.valid())
+		}
+		total += len(b) - 52
+	}
+	if total != 3000 {
+		t.Errorf("got %d octets of payload, want 3000", total)
+	}
+}
+
+// Datagrams that a program sends with UDP_SEGMENT.
+func TestCutUDP(t *testing.T) {
+	for _, v6 := range []bool{false, true} {
+		head := []byte{4, 0, 0, 53, 0, 0, 0, 0}
+		payload := payloadOf(2100)
+		got := cutAll(t, frameOf(vnet{gso: vnetGSOUDP4, gsoSize: 1000}, 0, ipPacket(v6, protoUDP, append(head, payload...))), 0, 1500)
+		var all []byte
+		for _, b := range got {
+			ipLen, _, whole := upperLayer(b)
+			udp := b[ipLen:]
+			if whole != len(b) || int(binary.BigEndian.Uint16(udp[4:])) != len(udp) || sum(udp, pseudo(b, protoUDP, len(udp))) != 0xFFFF {
+				t.Errorf("v6 %v: got a wrong length or checksum: %x", v6, b[:48])
+			}
+			all = append(all, udp[8:]...)
+		}
+		if len(got) != 3 || !bytes.Equal(all, payload) {
+			t.Errorf("v6 %v: got %d datagrams and %d octets, want 3 and 2100", v6, len(got), len(all))
+		}
+	}
+}
+
+// The kernel leaves the checksum to the device.
+func TestComplete(t *testing.T) {
+	for _, v6 := range []bool{false, true} {
+		for _, link := range []int{0, etherLen} {
+			b := segmentOf(v6, 7, flagACK, payloadOf(99))
+			ipLen, _, _ := upperLayer(b)
+			want := bytes.Clone(b)
+			binary.BigEndian.PutUint16(b[ipLen+16:], pseudo(b, protoTCP, len(b)-ipLen))
+			v := vnet{flags: vnetNeedsChecksum, checkStart: uint16(ipLen), checkOffset: 16}
+			got := cutAll(t, frameOf(v, link, b), link, 1500)
+			if len(got) != 1 || !bytes.Equal(got[0], want) {
+				t.Errorf("v6 %v: got %x\nwant %x", v6, got, want)
+			}
+		}
+	}
+}
+
+// Padding behind the packet, as Ethernet has it, is cut off; what is no whole
+// packet is dropped, and no prefix of one does harm.
+func TestParseFrame(t *testing.T) {
+	b := segmentOf(false, 1, flagACK, payloadOf(100))
+	if p, ok := parseFrame(frameOf(vnet{}, etherLen, append(bytes.Clone(b), 0, 0, 0)), etherLen); !ok || !bytes.Equal(p.data, b) {
+		t.Errorf("padded: got %v, %x", ok, p.data)
+	}
+	for _, v := range []vnet{
+		{}, {gso: vnetGSOTCP4, gsoSize: 10}, {gso: vnetGSOUDP4, gsoSize: 10},
+		{flags: vnetNeedsChecksum, checkStart: 20, checkOffset: 16}, {flags: vnetNeedsChecksum, checkStart: 65535, checkOffset: 65535},
+		{gso: vnetGSOTCP4}, {gso: vnetGSOUDP, gsoSize: 10},
+	} {
+		frame := frameOf(v, 0, b)
+		for n := range frame {
+			if _, ok := parseFrame(frame[:n], 0); ok {
+				t.Errorf("%+v: %d of %d octets were taken", v, n, len(frame))
+			}
+		}
+	}
+	for n := range 60 { // an IP length that the headers do not fit into
+		short := bytes.Clone(b)
+		binary.BigEndian.PutUint16(short[2:], uint16(n))
+		if _, ok := parseFrame(frameOf(vnet{gso: vnetGSOTCP4, gsoSize: 1}, 0, short), 0); ok && n < 52 {
+			t.Errorf("a length of %d was taken", n)
+		}
+	}
+}
