@@ -3,6 +3,7 @@ package netstack
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"time"
@@ -254,7 +255,7 @@ func (s *Stack) downError() error {
 	if err := s.usable(context.Background()); err != nil {
 		return err
 	}
-	return ErrDown // it was, and whoever tries again finds it up
+	return fmt.Errorf("tunnel's address changed: %w", ErrAborted)
 }
 
 // abandon ends an endpoint that nobody has seen: without lingering, and with a

@@ -26,8 +26,6 @@ type options struct {
 	local    localOptions
 	logs     logOptions
 	record   recordOptions
-	forwards forwardOptions
-	names    nameOptions
 }
 
 // accountOptions say who logs in and how.
@@ -115,10 +113,8 @@ func (o *options) connectGroups() []group {
 		newGroup("Tunnel", o.link.define),
 		newGroup("Reconnect", o.survival.define),
 		newGroup("Local proxy", o.local.define),
-		newGroup("Forwards", o.forwards.define),
 		newGroup("Log", o.logs.define),
 		newGroup("Diagnosis", o.record.define),
-		newGroup("Names and routes", o.names.define),
 	}
 }
 
@@ -244,7 +240,7 @@ func unwrapped(err error) error {
 
 // check finds what is wrong with the options by looking at them alone.
 func (o *options) check() error {
-	return errors.Join(o.account.check(), o.link.check(), o.survival.check(), o.forwards.check(), o.names.check())
+	return errors.Join(o.account.check(), o.link.check(), o.survival.check())
 }
 
 func (o *accountOptions) check() error {

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"sstproxy/netns"
 )
 
 // asCommand makes the test binary behave as the program; see [TestMain].
@@ -23,6 +25,7 @@ const asCommand = "SSTPROXY_TEST_AS_COMMAND"
 const asClient = "SSTPROXY_TEST_AS_CLIENT"
 
 func TestMain(m *testing.M) {
+	netns.Init()
 	if url := os.Getenv(asClient); url != "" {
 		fetchAndExit(url)
 	}

@@ -51,7 +51,7 @@ func startIntranet(log *slog.Logger) (*tunneltest.Server, error) {
 // addresses, a name server and a web server.
 func newIntranet(c tunneltest.Client) (tunneltest.Network, error) {
 	var none tunneltest.Network
-	stack, err := netstack.New(netstack.Config{Headroom: tunneltest.Headroom, PutHeader: tunneltest.PutHeader})
+	stack, err := netstack.New(netstack.Config{Headroom: tunneltest.Headroom, PutHeader: tunneltest.PutHeader, AnswerPing: true})
 	if err != nil {
 		return none, err
 	}

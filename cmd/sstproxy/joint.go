@@ -14,12 +14,12 @@ import (
 // before, until the new one has negotiated its own: IPV6CP comes after IPCP.
 const ipv6Grace = 10 * time.Second
 
-// joint joins the sessions of a tunnel, one after the other, to its stack. Its
-// methods may be called concurrently.
+// joint joins the sessions of a tunnel, one after the other, to its stack, or to
+// the network of a command. Its methods may be called concurrently.
 type joint struct {
 	stack *netstack.Stack
+	space *isolation // nil: none
 	log   *slog.Logger
-	dns   []netip.Addr // name servers instead of the session's, if any
 
 	mu    sync.Mutex
 	id    [8]byte     // interface identifier of the stack's IPv6 addresses
@@ -28,14 +28,18 @@ type joint struct {
 
 // up is a [tunnel.KeeperConfig]'s Up.
 func (j *joint) up(info tunnel.Info) (tunnel.Packets, error) {
-	return tunnel.Packets{
+	packets := tunnel.Packets{
 		Deliver: j.stack.Deliver, Ready: j.stack.Ready(), Fill: j.stack.Fill, Stalled: j.stack.Stalled,
 		Changed: func(info tunnel.Info) {
 			if err := j.set(info, info.IPv6.InterfaceID); err != nil {
 				j.log.Warn("no IPv6", "err", err)
 			}
 		},
-	}, j.begin(info)
+	}
+	if j.space != nil {
+		j.space.divert(&packets)
+	}
+	return packets, j.begin(info)
 }
 
 // begin gives the stack the link of a session that is just up.
@@ -82,11 +86,13 @@ func (j *joint) set(info tunnel.Info, id [8]byte) error {
 	defer j.mu.Unlock()
 	j.id = id
 	link := netstack.Link{MTU: info.MTU, DNS: info.IPv4.DNS, InterfaceID: id}
-	if len(j.dns) > 0 {
-		link.DNS = j.dns
-	}
 	if addr := info.IPv4.Addr; addr.IsValid() {
 		link.Addrs = []netip.Prefix{netip.PrefixFrom(addr, addr.BitLen())}
+	}
+	if j.space != nil {
+		if err := j.space.set(link); err != nil {
+			return err
+		}
 	}
 	return j.stack.SetLink(link)
 }

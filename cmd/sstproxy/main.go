@@ -11,12 +11,15 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"sstproxy/netns"
 )
 
 // name is what the program calls itself in messages.
 const name = "sstproxy"
 
 func main() {
+	netns.Init()
 	// Where net/http writes what servers send out of turn. What matters of it
 	// comes back as an error.
 	log.SetOutput(io.Discard)
@@ -94,7 +97,7 @@ func (a *app) root() *cobra.Command {
 	root.SetHelpFunc(printHelp)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
 	root.PersistentFlags().SortFlags = false
-	root.AddCommand(a.connectCommand(), a.runCommand(), a.waitCommand(), a.healthCommand(), a.demoCommand(), a.versionCommand(), a.completionCommand())
+	root.AddCommand(a.connectCommand(), a.runCommand(), a.demoCommand(), a.versionCommand(), a.completionCommand())
 	return root
 }
 

@@ -23,13 +23,6 @@ import (
 // the sessions, as a real one does.
 func startSite(t *testing.T) *tunneltest.Server {
 	t.Helper()
-	server, _ := startNetwork(t)
-	return server
-}
-
-// startNetwork is startSite with the stack that is the private network.
-func startNetwork(t *testing.T) (*tunneltest.Server, *netstack.Stack) {
-	t.Helper()
 	stack, err := netstack.New(netstack.Config{Headroom: tunneltest.Headroom, PutHeader: tunneltest.PutHeader})
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +42,7 @@ func startNetwork(t *testing.T) (*tunneltest.Server, *netstack.Stack) {
 		names.Shutdown()
 		stack.Close()
 	})
-	return server, stack
+	return server
 }
 
 // through opens a connection to the page's server by CONNECT.

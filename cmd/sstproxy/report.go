@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -13,6 +12,7 @@ import (
 	"syscall"
 	"unicode"
 
+	"sstproxy/netns"
 	"sstproxy/tunnel"
 	"sstproxy/tunnel/ppp"
 	"sstproxy/tunnel/ppp/mschap"
@@ -73,7 +73,6 @@ func (e *usageError) Unwrap() error { return e.err }
 type listenError struct {
 	where string
 	err   error
-	flag  string // that named the place; empty: --listen HOST:PORT
 }
 
 func (e *listenError) Error() string { return fmt.Sprintf("listen on %s: %v", e.where, e.err) }
@@ -103,8 +102,6 @@ func explain(err error) report {
 		listen    *listenError
 		command   *commandError
 		probe     *probeError
-		instance  *instanceError
-		reach     *reachError
 		cert      *tunnel.CertificateError
 		binding   *tunnel.BindingError
 		status    *sstp.HTTPError
@@ -117,21 +114,21 @@ func explain(err error) report {
 		terminate *ppp.TerminatedError
 		reject    *ppp.RejectedError
 		dns       *net.DNSError
+		forbidden *netns.ForbiddenError
 		where     = phaseOf(err)
 	)
 	switch {
 	case errors.As(err, &use):
 		return report{what: use.Error(), hint: fmt.Sprintf("Try '%s --help'.", use.command), code: exitUsage}
+	case errors.As(err, &forbidden):
+		return failed("this user may have no network namespaces here: "+forbidden.Setting,
+			forbidden.Remedy+"; or leave out --isolate: then the command finds the VPN by proxy variables")
 	case errors.As(err, &listen):
 		return explainListen(listen)
 	case errors.As(err, &command):
 		return explainCommand(command)
-	case errors.As(err, &instance):
-		return failed(instance.what, instance.hint)
 	case errors.As(err, &probe):
 		return failed(fmt.Sprintf("the tunnel is up, but %v", probe), probe.hint)
-	case errors.As(err, &reach):
-		return failed(reach.Error(), reach.hint())
 	case errors.Is(err, tunnel.ErrConnectTimeout):
 		return explainTimeout(where)
 
@@ -233,17 +230,16 @@ func phaseOf(err error) tunnel.Phase {
 
 func explainListen(e *listenError) report {
 	what := fmt.Sprintf("can't listen on %s: %v", e.where, e.err)
-	flag := cmp.Or(e.flag, "--listen HOST:PORT")
 	switch {
 	case errors.Is(e.err, syscall.EADDRINUSE):
 		return failed(fmt.Sprintf("can't listen on %s: it is in use", e.where),
-			"another program holds it, perhaps another sstproxy: stop that, or choose another place with "+flag+" (port 0 takes a free one)")
+			"another program holds it, perhaps another sstproxy: stop that, or choose another place with --listen HOST:PORT (port 0 takes a free one)")
 	case errors.Is(e.err, os.ErrPermission):
-		return failed(what, "choose a port above 1023, or a directory that is yours, with "+flag)
+		return failed(what, "choose a port above 1023, or a directory that is yours, with --listen")
 	case errors.Is(e.err, syscall.EADDRNOTAVAIL):
-		return failed(what, "the address does not belong to this machine: see "+flag)
+		return failed(what, "the address does not belong to this machine: see --listen")
 	}
-	return failed(what, "choose another place with "+flag)
+	return failed(what, "choose another place with --listen")
 }
 
 func explainTimeout(where tunnel.Phase) report {

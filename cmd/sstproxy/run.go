@@ -29,7 +29,8 @@ const graceTime = 10 * time.Second
 // local proxy's.
 type runOptions struct {
 	options
-	probe string
+	probe   string
+	isolate bool
 }
 
 func (o *runOptions) groups() []group {
@@ -39,6 +40,7 @@ func (o *runOptions) groups() []group {
 
 func (o *runOptions) define(fs *pflag.FlagSet) {
 	fs.StringVar(&o.probe, "ready-probe", "", "start the command when `HOST:PORT` takes a connection through the\ntunnel; none when the tunnel is up (default: when a name server\nin the tunnel answers, if there is one)")
+	fs.BoolVar(&o.isolate, "isolate", false, "give the command a network of its own that is the VPN and nothing\nelse, for programs that know no proxy (Linux, without root)")
 }
 
 // noProbe is the value of --ready-probe that asks for nothing beyond the tunnel.
@@ -47,9 +49,6 @@ const noProbe = "none"
 func (o *runOptions) check() error {
 	if o.account.passwordFile == "-" {
 		return errors.New("--password-file -: standard input is the command's; give a FILE, /dev/fd/N or SSTPROXY_PASSWORD")
-	}
-	if o.forwards.stdio != "" {
-		return errors.New("-W: standard input and output are the command's")
 	}
 	if o.probe == "" || o.probe == noProbe {
 		return nil
@@ -66,8 +65,9 @@ func (a *app) runCommand() *cobra.Command {
 arguments. The command finds a proxy of its own in http_proxy, https_proxy,
 all_proxy (socks5h) and no_proxy, in both cases, with a password that is made
 for it, so that nothing else on the machine can use it. Programs that look at
-none of these stay outside the VPN. It has standard input, output and error,
-gets the signals that this program gets, and does not see SSTPROXY_PASSWORD.
+none of these stay outside the VPN, unless --isolate leaves them no other way
+out. It has standard input, output and error, gets the signals that this program
+gets, and does not see SSTPROXY_PASSWORD.
 
 Of itself the program says nothing but warnings, unless --log-level asks for
 more. Exit codes: the command's own, 128+N if signal N ended it, 127 if there is
@@ -75,7 +75,8 @@ no such command, 126 if it can't be run; else those of connect: 1 not connected,
 or lost for good, of which the command is told by SIGTERM, 2 wrong usage, 3 the
 server refused the credentials.`,
 		Example: `  sstproxy run vpn.example.com -u alice -- curl http://intranet/
-  sstproxy run vpn.example.com -u alice --ready-probe db:5432 -- make deploy`,
+  sstproxy run vpn.example.com -u alice --ready-probe db:5432 -- make deploy
+  sstproxy run vpn.example.com -u alice --isolate -- ping intranet`,
 		Args: commandArguments,
 	}
 	attach(cmd, o.groups())
@@ -117,11 +118,20 @@ func (a *app) run(cmd *cobra.Command, server string, command []string, o *runOpt
 	o.local.listen = []string{"127.0.0.1:0"}
 	p := &program{path: path, args: command, stdin: a.stdin, stdout: a.stdout, stderr: a.stderr}
 	p.probe, p.patience = o.probe, o.link.connectTimeout
+	if o.isolate {
+		if err := p.isolate(); err != nil {
+			return err
+		}
+		defer p.isolated.end()
+	}
 	err = a.connect(cmd, server, &o.options, func(c *client) {
 		a.stdin = strings.NewReader("") // it is the command's: there is nobody to ask for another password
 		c.proxy.User, c.proxy.Password = "run", rand.Text()
 		p.variables = proxyVariables(c.listeners[0].Addr().String(), url.UserPassword(c.proxy.User, c.proxy.Password))
 		c.up, c.deaf = p.run, true
+		if p.isolated != nil {
+			p.isolated.adapt(c)
+		}
 	})
 	if err == nil {
 		return &exitStatus{stopCode(cmd.Context())}
@@ -129,8 +139,8 @@ func (a *app) run(cmd *cobra.Command, server string, command []string, o *runOpt
 	return err
 }
 
-// quiet leaves standard error to somebody else, but for warnings.
-func (o *options) quiet() {
+// quiet leaves standard error to the command, but for warnings.
+func (o *runOptions) quiet() {
 	if o.logs.level == "" {
 		o.logs.level = "warn"
 	}
@@ -221,22 +231,30 @@ type program struct {
 	patience       time.Duration
 	stdin          io.Reader
 	stdout, stderr io.Writer
+	isolated       *isolation // nil: by the variables
 }
 
-// run runs the command once traffic flows, and returns how it ended. When ctx
-// ends first, the command is told by SIGTERM, and killed after graceTime.
+// command is what is to be started. When ctx ends it is told by SIGTERM, and
+// killed after graceTime.
+func (p *program) command(ctx context.Context, variables []string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, p.path, p.args[1:]...)
+	cmd.Args[0] = p.args[0]
+	cmd.Env = environment(os.Environ(), variables)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = p.stdin, p.stdout, p.stderr
+	cmd.Cancel, cmd.WaitDelay = func() error { return terminate(cmd.Process) }, graceTime
+	return cmd
+}
+
+// run runs the command once traffic flows, until it ends or ctx does, and returns
+// how it ended.
 func (p *program) run(ctx context.Context, info tunnel.Info, stack *netstack.Stack) error {
 	if err := p.ready(ctx, info, stack); err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, p.path, p.args[1:]...)
-	cmd.Args[0] = p.args[0]
-	cmd.Env = environment(os.Environ(), p.variables)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = p.stdin, p.stdout, p.stderr
-	cmd.Cancel, cmd.WaitDelay = func() error { return terminate(cmd.Process) }, graceTime
 	relay := newSignalRelay(ctx)
 	defer relay.stop()
-	if err := cmd.Start(); err != nil {
+	cmd, err := p.start(ctx)
+	if err != nil {
 		return &commandError{p.args[0], err}
 	}
 	relay.start(cmd.Process)
@@ -244,4 +262,13 @@ func (p *program) run(ctx context.Context, info tunnel.Info, stack *netstack.Sta
 		return &commandError{p.args[0], err}
 	}
 	return &exitStatus{codeOf(cmd.ProcessState)}
+}
+
+// start begins the command.
+func (p *program) start(ctx context.Context) (*exec.Cmd, error) {
+	if p.isolated != nil {
+		return p.isolated.start(ctx)
+	}
+	cmd := p.command(ctx, p.variables)
+	return cmd, cmd.Start()
 }

@@ -18,7 +18,7 @@ import (
 // one goroutine at a time.
 type view interface {
 	warn(string)
-	begin(tunnel.Config, []listener, []*forwarding)
+	begin(tunnel.Config, []listener)
 	state(tunnel.State)
 	stopping()
 	down()

@@ -1,0 +1,244 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"sstproxy/netns"
+)
+
+// needsNamespaces skips a test where this user may have none.
+func needsNamespaces(t *testing.T) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	space, err := netns.New(cmd, netns.Config{})
+	if forbidden, ok := errors.AsType[*netns.ForbiddenError](err); ok {
+		t.Skip(forbidden)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	space.Close()
+	cmd.Wait()
+}
+
+// isolated is flags with which a command has a network of its own.
+func isolated(flags ...string) []string { return append(flags, "--isolate") }
+
+// A Go program that knows of no proxy reaches the private network by name.
+func TestIsolate(t *testing.T) {
+	needsNamespaces(t)
+	server := startDemoServer(t)
+	t.Setenv(asClient, "http://"+demoHost+"/isolated")
+	t.Setenv("HTTP_PROXY", "http://192.0.2.1:1")
+	got := try(t.Context(), withPassword, runArgs(t, server, isolated(), os.Args[0])...)
+	if got.code != exitOK || got.stderr != "" || !strings.HasPrefix(got.stdout, demoGreeting) || !strings.Contains(got.stdout, "/isolated") {
+		t.Errorf("got %+v", got)
+	}
+	wantOrderlyEnd(t, server)
+}
+
+// The same as a user without rights, and with what such a user has at hand.
+func TestIsolateUnprivileged(t *testing.T) {
+	needsNamespaces(t)
+	server := startDemoServer(t)
+	for _, tt := range []struct {
+		program string
+		args    []string
+		want    string
+	}{
+		{"curl", []string{"-sS", "http://" + demoHost + "/"}, demoGreeting},
+		{"ping", []string{"-c", "1", "-W", "5", demoHost}, "1 received"},
+		{"dig", []string{"+short", demoHost}, demoWeb.String() + "\n"},
+		{"getent", []string{"ahostsv4", demoHost}, demoWeb.String()},
+		{"git", []string{"ls-remote", "http://" + demoHost + "/"}, "not valid: is this a git repository?"},
+		{"python3", []string{"-c", pythonUDP}, demoWeb.String()},
+		{"id", []string{"-u"}, fmt.Sprintf("%d\n", nobody().Uid)},
+	} {
+		t.Run(tt.program, func(t *testing.T) {
+			needs(t, tt.program)
+			out := asNobody(t, runArgs(t, server, isolated(), append([]string{tt.program}, tt.args...)...))
+			if !strings.Contains(out, tt.want) {
+				t.Errorf("got %q, want %q in it", out, tt.want)
+			}
+		})
+	}
+}
+
+// pythonUDP is a UDP program: it asks the name server itself.
+const pythonUDP = `
+import socket, struct
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(10)
+s.sendto(struct.pack(">6H", 7, 256, 1, 0, 0, 0) + b"\x08intranet\x04demo\x00" + struct.pack(">2H", 1, 1), ("10.99.0.1", 53))
+print(socket.inet_ntoa(s.recv(512)[-4:]))`
+
+// nobody is a user without rights if the tests run as root, else their own.
+func nobody() *syscall.Credential {
+	if os.Getuid() != 0 {
+		return &syscall.Credential{Uid: uint32(os.Getuid()), Gid: uint32(os.Getgid()), NoSetGroups: true}
+	}
+	return &syscall.Credential{Uid: 65534, Gid: 65534}
+}
+
+// asNobody runs the program as nobody and returns what it writes.
+func asNobody(t *testing.T, args []string) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "sstproxy-isolate")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	binary := filepath.Join(dir, "sstproxy")
+	copyFile(t, os.Args[0], binary)
+	for i, a := range args {
+		if i > 0 && args[i-1] == "--ca" {
+			args[i] = filepath.Join(dir, "ca.pem")
+			copyFile(t, a, args[i])
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), binary, args...)
+	cmd.Env = append(os.Environ(), asCommand+"=1", "SSTPROXY_PASSWORD=wonderland", "HOME="+dir)
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: nobody()}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Logf("%s: %v", args, err)
+	}
+	return string(out)
+}
+
+// copyFile makes a copy that everybody can read and run.
+func copyFile(t *testing.T, from, to string) {
+	t.Helper()
+	b, err := os.ReadFile(from)
+	if err == nil {
+		err = os.WriteFile(to, b, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// There is no other way out: the loopback is the command's own, and so is every
+// interface but the tunnel's. What the tunnel does not carry goes nowhere.
+func TestIsolateFailsClosed(t *testing.T) {
+	needsNamespaces(t)
+	needs(t, "sh")
+	server := startDemoServer(t)
+	host, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer host.Close()
+	const script = `cut -d: -f1 /proc/net/dev | tail -n +3 | tr -d ' ' | tr '\n' ,; grep -c ^nameserver /etc/resolv.conf; env | grep -ci _proxy=`
+	got := try(t.Context(), withPassword, runArgs(t, server, isolated(), "sh", "-c", script)...)
+	if names, _, _ := strings.Cut(got.stdout, "1\n0\n"); names != "lo,sstp0," && names != "sstp0,lo," {
+		t.Errorf("got %+v, want the interfaces lo and sstp0, one name server, no proxies", got)
+	}
+	t.Setenv(asClient, "http://"+host.Addr().String()+"/")
+	got = try(t.Context(), withPassword, runArgs(t, server, isolated(), os.Args[0])...)
+	if got.code != 1 || !strings.Contains(got.stderr, "connection refused") {
+		t.Errorf("a listener of the machine: got %+v", got)
+	}
+}
+
+// Exit codes are those of any run.
+func TestIsolateExitCodes(t *testing.T) {
+	needsNamespaces(t)
+	needs(t, "sh")
+	server := startDemoServer(t)
+	script := filepath.Join(t.TempDir(), "script")
+	if err := os.WriteFile(script, []byte("no program"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for code, command := range map[int][]string{
+		0: {"sh", "-c", "exit 0"}, 3: {"sh", "-c", "exit 3"}, 128 + 15: {"sh", "-c", "kill -TERM $$"},
+		exitNotFound: {"no-such-command-here"}, exitNotRun: {script},
+	} {
+		if got := try(t.Context(), withPassword, runArgs(t, server, isolated(), command...)...); got.code != code {
+			t.Errorf("%q: got %+v, want code %d", command, got, code)
+		}
+	}
+	env := map[string]string{"SSTPROXY_PASSWORD": "wrong"}
+	got := try(t.Context(), env, runArgs(t, server, isolated(), "sh", "-c", "exit 3 # never begun")...)
+	wantFailure(t, got, exitRefused, "refused", "")
+}
+
+// A command gets the signals, and its end when the tunnel is lost for good.
+func TestIsolateLost(t *testing.T) {
+	needsNamespaces(t)
+	needs(t, "sh")
+	server := startDemoServer(t)
+	c := start(t, withPassword, runArgs(t, server, isolated("--give-up-after", "0"), "sh", "-c",
+		`trap 'echo told; exit 7' TERM; echo begun; while :; do sleep 0.05; done`)...)
+	c.stdout.wait(t, "begun")
+	server.Line().Reset()
+	got := c.end(t)
+	wantFailure(t, got, exitFailed, "the connection to the server was lost", "")
+	if !strings.Contains(got.stdout, "told") {
+		t.Errorf("got stdout %q, want the command to be told", got.stdout)
+	}
+}
+
+// fetcher fetches the page once for each line of its standard input, over one
+// connection.
+const fetcher = `
+import sys, http.client
+c = http.client.HTTPConnection("intranet.demo", timeout=60)
+c.connect()
+c.auto_open = False
+for n, line in enumerate(sys.stdin):
+    try:
+        c.request("GET", "/")
+        print(n, c.getresponse().read().split(b"\n")[0].decode(), flush=True)
+    except Exception as e:
+        print("failed", e, flush=True)`
+
+// A connection of the command survives a new session with the same address.
+func TestIsolateReconnect(t *testing.T) {
+	needsNamespaces(t)
+	needs(t, "python3")
+	site := startSite(t)
+	in, feed := io.Pipe()
+	defer feed.Close()
+	stdout, stderr, code := newWatched(), newWatched(), make(chan int, 1)
+	go func() { // ends with the command
+		env := func(key string) (string, bool) { v, ok := withPassword[key]; return v, ok }
+		code <- run(t.Context(), runArgs(t, site, isolated(), "python3", "-c", fetcher), in, stdout, stderr, env)
+	}()
+	page := strings.TrimSpace(demoGreeting)
+	for n := range 3 {
+		io.WriteString(feed, "again\n")
+		stdout.wait(t, fmt.Sprintf("%d %s", n, page))
+		site.Line().Reset()
+	}
+	feed.Close()
+	if got := <-code; got != exitOK || strings.Contains(stdout.String(), "failed") {
+		t.Errorf("got code %d, %s%s", got, stdout, stderr)
+	}
+}
+
+// Where namespaces are forbidden the report names the setting and the way without.
+func TestIsolateForbidden(t *testing.T) {
+	err := &netns.ForbiddenError{Setting: "user.max_user_namespaces is 0", Remedy: "sysctl -w user.max_user_namespaces=10000", Err: syscall.ENOSPC}
+	var b bytes.Buffer
+	explain(err).print(&b)
+	for _, want := range []string{"user.max_user_namespaces is 0", "sysctl -w", "leave out --isolate"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("got %q, want %q in it", b.String(), want)
+		}
+	}
+}
