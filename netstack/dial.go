@@ -3,7 +3,6 @@ package netstack
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"time"
@@ -255,7 +254,7 @@ func (s *Stack) downError() error {
 	if err := s.usable(context.Background()); err != nil {
 		return err
 	}
-	return fmt.Errorf("tunnel's address changed: %w", ErrAborted)
+	return ErrDown // it was, and whoever tries again finds it up
 }
 
 // abandon ends an endpoint that nobody has seen: without lingering, and with a

@@ -210,14 +210,24 @@ func (s *Server) dial(ctx context.Context, address string) (net.Conn, error) {
 	if err := s.checkRemote(address); err != nil {
 		return nil, &dialError{address, err}
 	}
+	c, err := s.within(ctx, func(ctx context.Context) (net.Conn, error) { return s.cfg.Dial(ctx, "tcp", address) })
+	if err != nil {
+		return nil, &dialError{address, err}
+	}
+	return c, nil
+}
+
+// within bounds a dial by the dial timeout. The error names the reason why ctx
+// ended, if that was it.
+func (s *Server) within(ctx context.Context, dial func(context.Context) (net.Conn, error)) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.DialTimeout)
 	defer cancel()
-	c, err := s.cfg.Dial(ctx, "tcp", address)
+	c, err := dial(ctx)
 	if err == nil {
 		return c, nil
 	}
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
 		err = errors.Join(cause, err)
 	}
-	return nil, &dialError{address, err}
+	return nil, err
 }

@@ -88,6 +88,10 @@ func classify(err error) failure {
 	panic("proxy: the last row of failures fits every error")
 }
 
+// Reason says in words, without a full stop, why a destination could not be
+// dialled, as the table has it. err is what a [DialFunc] returned.
+func Reason(err error) string { return problemOf("", &dialError{err: err}).words }
+
 func anyOf(targets ...error) func(error) bool {
 	return func(err error) bool {
 		for _, t := range targets {

@@ -186,6 +186,12 @@ func New(cfg Config) *Server {
 // Shutdown, when it returns [ErrClosed], or until l fails for good. Shortages
 // such as EMFILE are waited out. It closes l.
 func (s *Server) Serve(l net.Listener, m Mode) error {
+	return s.accept(l, func(c *clientConn) { s.serve(c, m) })
+}
+
+// accept is Serve with something to do for each connection, in its own
+// goroutine.
+func (s *Server) accept(l net.Listener, serve func(*clientConn)) error {
 	defer l.Close()
 	if !s.addListener(l) {
 		return ErrClosed
@@ -196,7 +202,7 @@ func (s *Server) Serve(l net.Listener, m Mode) error {
 		c, err := l.Accept()
 		if err == nil {
 			pause = 0
-			if err := s.admit(c, m); err != nil {
+			if err := s.admit(c, serve); err != nil {
 				return err
 			}
 			continue
@@ -243,7 +249,7 @@ func (s *Server) wait(d time.Duration) {
 }
 
 // admit waits for a free slot and starts to serve the connection.
-func (s *Server) admit(c net.Conn, m Mode) error {
+func (s *Server) admit(c net.Conn, serve func(*clientConn)) error {
 	select {
 	case s.slots <- struct{}{}:
 	case <-s.closing:
@@ -259,7 +265,7 @@ func (s *Server) admit(c net.Conn, m Mode) error {
 	}
 	go func() { // ends with the connection, or when net/http has taken it over
 		defer s.leave()
-		s.serve(cc, m)
+		serve(cc)
 	}()
 	return nil
 }

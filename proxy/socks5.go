@@ -83,12 +83,18 @@ func (s *Server) dialWatched(ctx context.Context, c *clientConn, br *bufio.Reade
 // watched does something for a client that waits for it. When the client goes
 // away the context ends, with errClientGone as its cause.
 func watched[T any](ctx context.Context, c *clientConn, br *bufio.Reader, do func(context.Context) (T, error)) (T, error) {
+	return unlessGone(ctx, c, func() bool { return clientGone(br) }, do)
+}
+
+// unlessGone is watched with another way to find out: gone reads from the client
+// until it knows that it has left, or is stopped by a read deadline.
+func unlessGone[T any](ctx context.Context, c *clientConn, gone func() bool, do func(context.Context) (T, error)) (T, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	done := make(chan struct{})
 	go func() { // ends with the client, or with the deadline set below
 		defer close(done)
-		if clientGone(br) {
+		if gone() {
 			cancel(errClientGone)
 		}
 	}()

@@ -111,13 +111,28 @@ func isNumber(label string) bool {
 	return ok && strings.Trim(hex, "0123456789abcdef") == ""
 }
 
-// checkRemote refuses a destination, in canonical form, that can't be meant for
-// the tunnel. The error is a localError.
-func (s *Server) checkRemote(address string) error {
+// Destination checks a destination that a user typed, HOST:PORT with an IPv6
+// address in brackets, and returns it in the form in which it is dialled. The
+// error says what was wrong; it is an [ErrBlocked] if the destination can only
+// mean this machine.
+func Destination(address string) (string, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return err
+		return "", errors.New("want HOST:PORT, an IPv6 address in brackets")
 	}
+	address, err = joinTarget(host, port)
+	if err != nil {
+		return "", err
+	}
+	if host, _, err = net.SplitHostPort(address); err != nil {
+		return "", err
+	}
+	return address, checkHost(host)
+}
+
+// checkHost refuses a host, in canonical form, that can't be behind the tunnel.
+// The error is a localError.
+func checkHost(host string) error {
 	addr, err := netip.ParseAddr(host)
 	switch {
 	case err != nil && isLocalhost(host):
@@ -127,6 +142,23 @@ func (s *Server) checkRemote(address string) error {
 	}
 	if err := checkAddr(addr); err != nil {
 		return err
+	}
+	return nil
+}
+
+// checkRemote refuses a destination, in canonical form, that can't be meant for
+// the tunnel. The error is a localError.
+func (s *Server) checkRemote(address string) error {
+	host, port, err := net.SplitHostPort(address)
+	if err == nil {
+		err = checkHost(host)
+	}
+	if err != nil {
+		return err
+	}
+	addr, err := netip.ParseAddr(host)
+	if err != nil {
+		return nil // a name
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err == nil && s.listensOn(netip.AddrPortFrom(addr, uint16(n))) {
 		return localError(address + " is this proxy")

@@ -27,7 +27,7 @@ func try(ctx context.Context, env map[string]string, args ...string) outcome {
 }
 
 func TestHelp(t *testing.T) {
-	for _, args := range [][]string{{"--help"}, {"-h"}, {"help"}, {"connect", "--help"}, {"help", "connect"}, {"demo", "-h"}, {"run", "--help"}, {"version", "--help"}, {"completion", "--help"}} {
+	for _, args := range [][]string{{"--help"}, {"-h"}, {"help"}, {"connect", "--help"}, {"help", "connect"}, {"demo", "-h"}, {"run", "--help"}, {"wait", "--help"}, {"health", "--help"}, {"version", "--help"}, {"completion", "--help"}} {
 		got := try(t.Context(), nil, args...)
 		if got.code != exitOK || got.stderr != "" || !strings.Contains(got.stdout, "Usage:\n  sstproxy") {
 			t.Errorf("%q: got code %d, stderr %q, stdout %q; want the help on stdout and code 0", args, got.code, got.stderr, got.stdout)
@@ -44,7 +44,7 @@ func TestHelpNamesEveryFlag(t *testing.T) {
 			t.Errorf("--%s is not in the help", f.Name)
 		}
 	})
-	for _, want := range []string{"Account:", "Server identity:", "Tunnel:", "Local proxy:", "Log:", "Diagnosis:", "Example:\n  sstproxy connect vpn.example.com -u alice\n", "--log-level is SSTPROXY_LOG_LEVEL"} {
+	for _, want := range []string{"Account:", "Server identity:", "Tunnel:", "Local proxy:", "Forwards:", "Log:", "Diagnosis:", "Names and routes:", "Example:\n  sstproxy connect vpn.example.com -u alice\n", "--log-level is SSTPROXY_LOG_LEVEL"} {
 		if !strings.Contains(help, want) {
 			t.Errorf("%q is not in the help", want)
 		}
@@ -137,6 +137,13 @@ func TestUsage(t *testing.T) {
 		{[]string{"run", "vpn.example.com", "--password-file", "-", "--", "go"}, nil, "--password-file -: standard input is the command's", "sstproxy run"},
 		{[]string{"run", "vpn.example.com", "--ready-probe", "host", "--", "go"}, nil, "--ready-probe host: want HOST:PORT", "sstproxy run"},
 		{[]string{"run", "vpn.example.com", "--ready-probe", "host:0", "--", "go"}, nil, "--ready-probe host:0: the port must be 1 to 65535", "sstproxy run"},
+		{[]string{"wait", "--for", "host"}, nil, "--for host: want HOST:PORT", "sstproxy wait"},
+		{[]string{"wait", "--timeout", "0s"}, nil, "--timeout 0s: want more than 0", "sstproxy wait"},
+		{[]string{"health", "extra"}, nil, `unexpected argument "extra"`, "sstproxy health"},
+		{[]string{"health", "--listen", "127.0.0.1:0"}, nil, "--listen 127.0.0.1:0: want the port that the running sstproxy has", "sstproxy health"},
+		{[]string{"health", "--listen", "socks5://127.0.0.1:1"}, nil, "--listen: want one that speaks HTTP", "sstproxy health"},
+		{[]string{"health", "--listen", "nowhere"}, nil, "want HOST:PORT", "sstproxy health"},
+		{[]string{"health", "--proxy-user", "bob"}, nil, "no password for proxy user bob: give --proxy-password-file FILE or SSTPROXY_PROXY_PASSWORD", "sstproxy health"},
 		{[]string{"demo", "extra"}, nil, `unexpected argument "extra"`, "sstproxy demo"},
 		{[]string{"version", "extra"}, nil, `unexpected argument "extra"`, "sstproxy version"},
 		{[]string{"completion"}, nil, "SHELL is missing", "sstproxy completion"},
@@ -178,10 +185,33 @@ func TestUsage(t *testing.T) {
 		{[]string{"--proxy-password-file", twoLines}, nil, "--proxy-password-file: needs --proxy-user NAME", ""},
 		{[]string{"--proxy-user", "bob"}, map[string]string{"SSTPROXY_PASSWORD": "x"}, "no password for proxy user bob: give --proxy-password-file FILE or SSTPROXY_PROXY_PASSWORD", ""},
 		{[]string{"--proxy-user", "bob", "--password-file", "-", "--proxy-password-file", "-"}, nil, "standard input already holds", ""},
+		{[]string{"-L", "8080"}, nil, "-L 8080: want [BIND:]PORT:HOST:PORT", ""},
+		{[]string{"-L", "8080:localhost:80"}, nil, "-L 8080:localhost:80: localhost is this machine", ""},
+		{[]string{"-L", "unix:@x:intranet:80"}, nil, "-L unix:@x:intranet:80: ", ""},
+		{[]string{"-L", "http:intranet:80"}, nil, `-L http:intranet:80: port "http" is not a number from 0 to 65535`, ""},
+		{[]string{"-R", "8022"}, nil, "-R 8022: want PORT:HOST:PORT", ""},
+		{[]string{"-R", "127.0.0.1:8022:localhost:22"}, nil, "always listens on the address in the tunnel", ""},
+		{[]string{"-R", "22:a:22", "-R", "22:b:22"}, nil, "-R 22:b:22: port 22 is forwarded twice", ""},
+		{[]string{"-W", "intranet"}, nil, "-W intranet: want HOST:PORT", ""},
+		{[]string{"-W", "intranet:22", "--password-file", "-"}, nil, "standard input belongs to the connection", ""},
 		{[]string{"--log-format", "xml"}, nil, "--log-format xml: want text or json", ""},
 		{[]string{"--log-level", "loud"}, nil, "--log-level loud: want debug, info, warn or error", ""},
 		{[]string{"--keylog", dir}, nil, "--keylog " + dir + ": not a plain file", ""},
 		{[]string{"--pcap", dir}, nil, "--pcap " + dir + ": not a plain file", ""},
+		{[]string{"--route", "10.0.0.1/8"}, nil, `--route: rule "10.0.0.1/8": the address has bits beyond the prefix: want 10.0.0.0/8`, ""},
+		{[]string{"--route", "a.example", "--route", "b.example,a..b"}, nil, `--route: rule "a..b"`, ""},
+		{[]string{"--else", "proxy"}, nil, "--else proxy: want tunnel, direct or block", ""},
+		{[]string{"--else", ""}, nil, "--else : want tunnel, direct or block", ""},
+		{[]string{"--dns", "ns.example"}, nil, "--dns ns.example: want the address of a name server", ""},
+		{[]string{"--dns", "10.0.0.1:53"}, nil, "--dns 10.0.0.1:53: want the address", ""},
+		{[]string{"--dns", "127.0.0.1"}, nil, "--dns 127.0.0.1: want the address", ""},
+		{[]string{"--search", "corp example"}, nil, "--search corp example: want a domain", ""},
+		{[]string{"--search", "."}, nil, "--search .: want a domain", ""},
+		{[]string{"--host", "db"}, nil, "--host db: want NAME=ADDRESS", ""},
+		{[]string{"--host", "db=intranet"}, nil, "--host db=intranet: want NAME=ADDRESS", ""},
+		{[]string{"--host", "=10.0.0.1"}, nil, "--host =10.0.0.1: want NAME=ADDRESS", ""},
+		{[]string{"--host", "db=::1"}, nil, "--host db=::1: want NAME=ADDRESS", ""},
+		{[]string{"--host", "10.0.0.1=10.0.0.2"}, nil, "--host 10.0.0.1=10.0.0.2: want NAME=ADDRESS", ""},
 		{[]string{"--insecure=maybe"}, nil, `invalid argument "maybe"`, ""},
 		{[]string{"-u", "alice"}, map[string]string{"SSTPROXY_MTU": "big"}, `SSTPROXY_MTU: "big": invalid syntax`, ""},
 		{[]string{"-u", "alice"}, map[string]string{"SSTPROXY_INSECURE": "maybe"}, `SSTPROXY_INSECURE: "maybe": invalid syntax`, ""},

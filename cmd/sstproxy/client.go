@@ -23,9 +23,11 @@ type client struct {
 	keeper    tunnel.KeeperConfig // Up, Down and Changed are the client's
 	proxy     proxy.Config        // Dial and the functions beside it are the client's
 	listeners []listener
+	forwards  []*forwarding
 	wait      time.Duration // of a dial for a tunnel that is down
 	memory    netstack.Memory
 	ping      bool // answered
+	names     naming
 	view      view
 	log       *slog.Logger
 
@@ -51,12 +53,15 @@ func (c *client) run(ctx context.Context) error {
 		return err
 	}
 	defer stack.Close()
-	joint := &joint{stack: stack, space: c.isolated, log: c.log}
+	if err := openRemote(c.forwards, stack); err != nil {
+		return err
+	}
+	joint := &joint{stack: stack, space: c.isolated, log: c.log, dns: c.names.servers}
 	defer joint.stop()
 	c.keeper.Up, c.keeper.Down = joint.up, joint.down
 	c.keeper.Precious = func() bool { return c.isolated != nil || stack.Stats().Connections > 0 }
 	c.keeper.Changed = c.view.state
-	c.view.begin(c.keeper.Tunnel, c.listeners)
+	c.view.begin(c.keeper.Tunnel, c.listeners, c.forwards)
 	return c.serve(ctx, tunnel.NewKeeper(c.keeper), stack)
 }
 
@@ -65,9 +70,14 @@ func (c *client) serve(ctx context.Context, keeper *tunnel.Keeper, stack *netsta
 	memory := newTrimmer(debug.FreeOSMemory)
 	defer memory.stop()
 	gate := &gate{keeper: keeper, dial: stack.DialContext, stack: stack, wait: c.wait}
-	c.proxy.Dial, c.proxy.ListenPacket, c.proxy.Lookup = gate.dialContext, gate.listenPacket, gate.lookup
+	router := newRouter(c.names, gate)
+	c.proxy.Dial, c.proxy.ListenPacket, c.proxy.Lookup = router.dialContext, router.listenPacket, router.lookup
 	c.proxy.ConnsChanged, c.proxy.Logger = memory.count, c.log
 	c.proxy.DialTimeout = dialTimeout + c.wait
+	c.proxy.Files = map[string]proxy.File{
+		statusPath: {Serve: serveStatus(c.keeper.Tunnel.Server, keeper.State)},
+		pacPath:    c.names.pac(c.listeners),
+	}
 	server := proxy.New(c.proxy)
 
 	over, fail := context.WithCancelCause(ctx) // on request, or with whatever ends first
@@ -83,6 +93,7 @@ func (c *client) serve(ctx context.Context, keeper *tunnel.Keeper, stack *netsta
 			}
 		})
 	}
+	c.startForwards(over, &wg, server, newRouter(c.names.inTunnel(), gate).dialContext, fail)
 	wg.Go(func() { c.whenUp(over, keeper, stack, fail) }) // ends with over
 	if !c.deaf {
 		defer onSignals(keeper.Reconnect, func() { logState(c.log, keeper, stack, server) }, func() { fail(errStopped) })()

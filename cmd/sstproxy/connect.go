@@ -40,6 +40,9 @@ Exit codes: 0 stopped on request, 1 not connected or lost, 2 wrong usage,
 		if err := a.applyEnvironment(cmd); err != nil {
 			return err
 		}
+		if o.forwards.stdio != "" {
+			return a.stdio(cmd, args[0], &o)
+		}
 		return a.connect(cmd, args[0], &o, func(*client) {})
 	}
 	return cmd
@@ -59,6 +62,10 @@ func (a *app) connect(cmd *cobra.Command, server string, o *options, adapt func(
 	if err != nil {
 		return usage(cmd, err)
 	}
+	names, err := o.names.naming()
+	if err != nil {
+		return usage(cmd, err)
+	}
 	log, view, err := a.output(&o.logs)
 	if err != nil {
 		return usage(cmd, err)
@@ -68,6 +75,11 @@ func (a *app) connect(cmd *cobra.Command, server string, o *options, adapt func(
 		return err
 	}
 	defer closeAll(listeners)
+	forwards, err := o.forwards.open()
+	if err != nil {
+		return err
+	}
+	defer closeForwards(forwards)
 	recording, err := o.record.open(&cfg, log, view.warn)
 	if err != nil {
 		return usage(cmd, err)
@@ -82,7 +94,7 @@ func (a *app) connect(cmd *cobra.Command, server string, o *options, adapt func(
 			Tunnel: cfg, ConnectTimeout: o.link.connectTimeout,
 			GiveUpAfter: o.survival.giveUpAfter, KeepTrying: o.survival.keepTrying,
 		},
-		listeners: listeners, wait: o.survival.waitForTunnel, memory: memory, ping: o.link.answerPing, view: view, log: log,
+		listeners: listeners, forwards: forwards, wait: o.survival.waitForTunnel, memory: memory, ping: o.link.answerPing, names: names, view: view, log: log,
 	}
 	c.keeper.Tunnel.Logger = log
 	if err := a.secrets(ctx, o, c); err != nil {
@@ -218,6 +230,9 @@ func (a *app) secrets(ctx context.Context, o *options, c *client) (err error) {
 	if o.account.passwordFile == "-" && o.local.proxyPasswordFile == "-" {
 		return errors.New("--proxy-password-file -: standard input already holds the password of the account")
 	}
+	if o.account.passwordFile == "-" && o.forwards.stdio != "" {
+		return errors.New("--password-file -: standard input belongs to the connection; give a FILE or SSTPROXY_PASSWORD")
+	}
 	warnReadable(c.log, o.account.passwordFile, o.local.proxyPasswordFile)
 	account := secret{who: o.account.user, file: o.account.passwordFile, flag: "--password-file", env: envPrefix + "PASSWORD"}
 	if o.account.once {
@@ -230,10 +245,15 @@ func (a *app) secrets(ctx context.Context, o *options, c *client) (err error) {
 		return err
 	}
 	c.proxy.User = o.local.proxyUser
-	c.proxy.Password, err = a.readSecret(ctx, secret{
-		who: "proxy user " + o.local.proxyUser, file: o.local.proxyPasswordFile, flag: "--proxy-password-file", env: envPrefix + "PROXY_PASSWORD",
-	})
+	c.proxy.Password, err = a.readProxyPassword(ctx, &o.local)
 	return err
+}
+
+// readProxyPassword reads the password of the proxy's user.
+func (a *app) readProxyPassword(ctx context.Context, o *localOptions) (string, error) {
+	return a.readSecret(ctx, secret{
+		who: "proxy user " + o.proxyUser, file: o.proxyPasswordFile, flag: "--proxy-password-file", env: envPrefix + "PROXY_PASSWORD",
+	})
 }
 
 // listener is an open local listener and what it serves.

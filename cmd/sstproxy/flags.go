@@ -26,6 +26,8 @@ type options struct {
 	local    localOptions
 	logs     logOptions
 	record   recordOptions
+	forwards forwardOptions
+	names    nameOptions
 }
 
 // accountOptions say who logs in and how.
@@ -113,8 +115,10 @@ func (o *options) connectGroups() []group {
 		newGroup("Tunnel", o.link.define),
 		newGroup("Reconnect", o.survival.define),
 		newGroup("Local proxy", o.local.define),
+		newGroup("Forwards", o.forwards.define),
 		newGroup("Log", o.logs.define),
 		newGroup("Diagnosis", o.record.define),
+		newGroup("Names and routes", o.names.define),
 	}
 }
 
@@ -240,7 +244,7 @@ func unwrapped(err error) error {
 
 // check finds what is wrong with the options by looking at them alone.
 func (o *options) check() error {
-	return errors.Join(o.account.check(), o.link.check(), o.survival.check())
+	return errors.Join(o.account.check(), o.link.check(), o.survival.check(), o.forwards.check(), o.names.check())
 }
 
 func (o *accountOptions) check() error {

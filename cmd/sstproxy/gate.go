@@ -14,9 +14,8 @@ import (
 	"sstproxy/tunnel"
 )
 
-// gate is the only way from the proxies to the network, and that is through the
-// tunnel: while it is down, who wants to pass waits, for a time, and is then
-// told why. Its methods may be called concurrently. The error of each is a
+// gate is the only way into the tunnel: while it is down, who wants to pass
+// waits, for a time, and is then told why. Its methods may be called concurrently. The error of each is a
 // *proxy.DownError if the tunnel did not come up in time.
 type gate struct {
 	keeper interface {

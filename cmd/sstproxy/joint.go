@@ -20,6 +20,7 @@ type joint struct {
 	stack *netstack.Stack
 	space *isolation // nil: none
 	log   *slog.Logger
+	dns   []netip.Addr // name servers instead of the session's, if any
 
 	mu    sync.Mutex
 	id    [8]byte     // interface identifier of the stack's IPv6 addresses
@@ -86,6 +87,9 @@ func (j *joint) set(info tunnel.Info, id [8]byte) error {
 	defer j.mu.Unlock()
 	j.id = id
 	link := netstack.Link{MTU: info.MTU, DNS: info.IPv4.DNS, InterfaceID: id}
+	if len(j.dns) > 0 {
+		link.DNS = j.dns
+	}
 	if addr := info.IPv4.Addr; addr.IsValid() {
 		link.Addrs = []netip.Prefix{netip.PrefixFrom(addr, addr.BitLen())}
 	}

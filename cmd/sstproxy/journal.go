@@ -11,13 +11,14 @@ import (
 type journal struct {
 	log       *slog.Logger
 	listeners []listener
+	forwards  []*forwarding
 	last      tunnel.State
 }
 
 func (j *journal) warn(of string) { j.log.Warn(of) }
 
-func (j *journal) begin(cfg tunnel.Config, listeners []listener) {
-	j.listeners = listeners
+func (j *journal) begin(cfg tunnel.Config, listeners []listener, forwards []*forwarding) {
+	j.listeners, j.forwards = listeners, forwards
 	if cfg.TLS.Insecure {
 		j.warn(insecureWarning)
 	}
@@ -37,6 +38,9 @@ func (j *journal) state(now tunnel.State) {
 			for _, u := range l.urls() {
 				j.log.Info("proxy listening", "url", u)
 			}
+		}
+		for _, f := range j.forwards {
+			j.log.Info("forward listening", "listen", f.listens(), "to", f.spec.To)
 		}
 	case now.Status == tunnel.StatusWaiting && last.IsUp():
 		j.log.Info("connection lost", stateAttrs(now)...)

@@ -97,7 +97,7 @@ func (a *app) root() *cobra.Command {
 	root.SetHelpFunc(printHelp)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
 	root.PersistentFlags().SortFlags = false
-	root.AddCommand(a.connectCommand(), a.runCommand(), a.demoCommand(), a.versionCommand(), a.completionCommand())
+	root.AddCommand(a.connectCommand(), a.runCommand(), a.waitCommand(), a.healthCommand(), a.demoCommand(), a.versionCommand(), a.completionCommand())
 	return root
 }
 

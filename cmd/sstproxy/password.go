@@ -32,8 +32,7 @@ type secret struct {
 // readSecret returns the password. Its errors never hold any part of it. When
 // ctx ends first, it returns the cause.
 func (a *app) readSecret(ctx context.Context, s secret) (string, error) {
-	tty, ok := a.stdin.(*os.File)
-	terminal := ok && term.IsTerminal(int(tty.Fd()))
+	tty, terminal := terminalOf(a.stdin)
 	if s.file != "" && (s.file != "-" || !terminal) {
 		password, err := unless(ctx, func() (string, error) { return a.readSecretFile(s.file) })
 		return password, named(s.flag+" "+s.file, err)
@@ -49,6 +48,12 @@ func (a *app) readSecret(ctx context.Context, s secret) (string, error) {
 		return "", err
 	}
 	return password, named("the prompt", checkPassword(password))
+}
+
+// terminalOf returns the terminal that a stream is, if it is one.
+func terminalOf(stream io.Reader) (tty *os.File, ok bool) {
+	tty, ok = stream.(*os.File)
+	return tty, ok && term.IsTerminal(int(tty.Fd()))
 }
 
 // named says where an error comes from.

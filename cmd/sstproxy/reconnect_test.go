@@ -23,6 +23,13 @@ import (
 // the sessions, as a real one does.
 func startSite(t *testing.T) *tunneltest.Server {
 	t.Helper()
+	server, _ := startNetwork(t)
+	return server
+}
+
+// startNetwork is startSite with the stack that is the private network.
+func startNetwork(t *testing.T) (*tunneltest.Server, *netstack.Stack) {
+	t.Helper()
 	stack, err := netstack.New(netstack.Config{Headroom: tunneltest.Headroom, PutHeader: tunneltest.PutHeader})
 	if err != nil {
 		t.Fatal(err)
@@ -42,7 +49,7 @@ func startSite(t *testing.T) *tunneltest.Server {
 		names.Shutdown()
 		stack.Close()
 	})
-	return server
+	return server, stack
 }
 
 // through opens a connection to the page's server by CONNECT.

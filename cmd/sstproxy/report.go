@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -73,6 +74,7 @@ func (e *usageError) Unwrap() error { return e.err }
 type listenError struct {
 	where string
 	err   error
+	flag  string // that named the place; empty: --listen HOST:PORT
 }
 
 func (e *listenError) Error() string { return fmt.Sprintf("listen on %s: %v", e.where, e.err) }
@@ -102,6 +104,8 @@ func explain(err error) report {
 		listen    *listenError
 		command   *commandError
 		probe     *probeError
+		instance  *instanceError
+		reach     *reachError
 		cert      *tunnel.CertificateError
 		binding   *tunnel.BindingError
 		status    *sstp.HTTPError
@@ -127,8 +131,12 @@ func explain(err error) report {
 		return explainListen(listen)
 	case errors.As(err, &command):
 		return explainCommand(command)
+	case errors.As(err, &instance):
+		return failed(instance.what, instance.hint)
 	case errors.As(err, &probe):
 		return failed(fmt.Sprintf("the tunnel is up, but %v", probe), probe.hint)
+	case errors.As(err, &reach):
+		return failed(reach.Error(), reach.hint())
 	case errors.Is(err, tunnel.ErrConnectTimeout):
 		return explainTimeout(where)
 
@@ -230,16 +238,17 @@ func phaseOf(err error) tunnel.Phase {
 
 func explainListen(e *listenError) report {
 	what := fmt.Sprintf("can't listen on %s: %v", e.where, e.err)
+	flag := cmp.Or(e.flag, "--listen HOST:PORT")
 	switch {
 	case errors.Is(e.err, syscall.EADDRINUSE):
 		return failed(fmt.Sprintf("can't listen on %s: it is in use", e.where),
-			"another program holds it, perhaps another sstproxy: stop that, or choose another place with --listen HOST:PORT (port 0 takes a free one)")
+			"another program holds it, perhaps another sstproxy: stop that, or choose another place with "+flag+" (port 0 takes a free one)")
 	case errors.Is(e.err, os.ErrPermission):
-		return failed(what, "choose a port above 1023, or a directory that is yours, with --listen")
+		return failed(what, "choose a port above 1023, or a directory that is yours, with "+flag)
 	case errors.Is(e.err, syscall.EADDRNOTAVAIL):
-		return failed(what, "the address does not belong to this machine: see --listen")
+		return failed(what, "the address does not belong to this machine: see "+flag)
 	}
-	return failed(what, "choose another place with --listen")
+	return failed(what, "choose another place with "+flag)
 }
 
 func explainTimeout(where tunnel.Phase) report {

@@ -54,7 +54,7 @@ func TestExplain(t *testing.T) {
 		return at(tunnel.PhaseTCP, &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", err)})
 	}
 	listen := func(err error) error {
-		return &listenError{"127.0.0.1:1080", &net.OpError{Op: "listen", Err: os.NewSyscallError("bind", err)}}
+		return &listenError{where: "127.0.0.1:1080", err: &net.OpError{Op: "listen", Err: os.NewSyscallError("bind", err)}}
 	}
 	tests := []struct {
 		name       string

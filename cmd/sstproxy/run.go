@@ -50,6 +50,9 @@ func (o *runOptions) check() error {
 	if o.account.passwordFile == "-" {
 		return errors.New("--password-file -: standard input is the command's; give a FILE, /dev/fd/N or SSTPROXY_PASSWORD")
 	}
+	if o.forwards.stdio != "" {
+		return errors.New("-W: standard input and output are the command's")
+	}
 	if o.probe == "" || o.probe == noProbe {
 		return nil
 	}
@@ -139,8 +142,8 @@ func (a *app) run(cmd *cobra.Command, server string, command []string, o *runOpt
 	return err
 }
 
-// quiet leaves standard error to the command, but for warnings.
-func (o *runOptions) quiet() {
+// quiet leaves standard error to somebody else, but for warnings.
+func (o *options) quiet() {
 	if o.logs.level == "" {
 		o.logs.level = "warn"
 	}

@@ -14,6 +14,7 @@ type screen struct {
 	w         io.Writer
 	begun     time.Time
 	listeners []listener
+	forwards  []*forwarding
 	brief     bool // somebody else says what the first connection yielded
 
 	last tunnel.State
@@ -22,8 +23,8 @@ type screen struct {
 
 func (s *screen) warn(of string) { fmt.Fprintf(s.w, "%s: warning: %s\n", name, of) }
 
-func (s *screen) begin(cfg tunnel.Config, listeners []listener) {
-	s.begun, s.listeners = time.Now(), listeners
+func (s *screen) begin(cfg tunnel.Config, listeners []listener, forwards []*forwarding) {
+	s.begun, s.listeners, s.forwards = time.Now(), listeners, forwards
 	if cfg.TLS.Insecure {
 		s.warn(insecureWarning)
 	}
@@ -81,6 +82,9 @@ func (s *screen) up(now, last tunnel.State) {
 		for _, u := range l.urls() {
 			fmt.Fprintf(s.w, "  %s\n", u)
 		}
+	}
+	for _, f := range s.forwards {
+		fmt.Fprintf(s.w, "  %s to %s\n", f.listens(), f.spec.To)
 	}
 	fmt.Fprintf(s.w, "\nCtrl-C disconnects\n")
 }

@@ -18,7 +18,7 @@ import (
 // one goroutine at a time.
 type view interface {
 	warn(string)
-	begin(tunnel.Config, []listener)
+	begin(tunnel.Config, []listener, []*forwarding)
 	state(tunnel.State)
 	stopping()
 	down()

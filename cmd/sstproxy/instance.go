@@ -1,0 +1,220 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"sstproxy/proxy"
+)
+
+// instanceOptions say where another sstproxy runs. They have the names of the
+// flags that it was started with, so that in one environment both find the same.
+type instanceOptions struct {
+	local   localOptions
+	timeout time.Duration
+}
+
+// define sets up the flags, with a default for --timeout.
+func (o *instanceOptions) define(fs *pflag.FlagSet, timeout time.Duration) {
+	fs.StringArrayVar(&o.local.listen, "listen", []string{defaultListen}, "the `WHERE` of --listen that the running sstproxy was given")
+	fs.StringVar(&o.local.proxyUser, "proxy-user", "", "the `NAME` of its --proxy-user, if it has one")
+	fs.StringVar(&o.local.proxyPasswordFile, "proxy-password-file", "", "read the password from `FILE`; - is standard input, /dev/fd/N\nan open descriptor. Else SSTPROXY_PROXY_PASSWORD, else a prompt")
+	fs.DurationVar(&o.timeout, "timeout", timeout, "give up after `TIME`")
+}
+
+// maxStatus bounds what is read as a state, in octets.
+const maxStatus = 64 << 10
+
+// instance is another sstproxy that runs on this machine.
+type instance struct {
+	where    proxy.Endpoint
+	user     string
+	password string
+}
+
+// instance finds the first listener that speaks HTTP, and reads the password.
+func (a *app) instance(ctx context.Context, o *instanceOptions) (*instance, error) {
+	if o.timeout <= 0 {
+		return nil, fmt.Errorf("--timeout %v: want more than 0", o.timeout)
+	}
+	where, err := o.local.reachable()
+	if err != nil || o.local.proxyUser == "" {
+		return &instance{where: where}, err
+	}
+	password, err := a.readProxyPassword(ctx, &o.local)
+	return &instance{where: where, user: o.local.proxyUser, password: password}, err
+}
+
+// reachable is the first of the listeners that can be asked.
+func (o *localOptions) reachable() (proxy.Endpoint, error) {
+	for _, spec := range o.listen {
+		e, err := proxy.ParseEndpoint(spec)
+		if err != nil {
+			return e, fmt.Errorf("--listen %s: %w", spec, err)
+		}
+		if e.Mode == proxy.ModeSOCKS5 {
+			continue
+		}
+		if e.Network == "unix" {
+			return e, nil
+		}
+		host, port, err := net.SplitHostPort(e.Address)
+		if port == "0" || err != nil {
+			return e, fmt.Errorf("--listen %s: want the port that the running sstproxy has", spec)
+		}
+		e.Address = net.JoinHostPort(reachableHost(host), port)
+		return e, nil
+	}
+	return proxy.Endpoint{}, errors.New("--listen: want one that speaks HTTP, which socks5://HOST:PORT does not")
+}
+
+// reachableHost is where to reach a listener on all interfaces.
+func reachableHost(host string) string {
+	addr, err := netip.ParseAddr(host)
+	switch {
+	case host == "" || err == nil && addr.Unmap() == netip.IPv4Unspecified():
+		return "127.0.0.1"
+	case err == nil && addr.IsUnspecified():
+		return "::1"
+	}
+	return host
+}
+
+// instanceError is an instance that does not do what is asked of it, in the
+// words of a report.
+type instanceError struct {
+	what, hint string
+	final      bool // asking again is of no use
+}
+
+func (e *instanceError) Error() string { return e.what }
+
+func (i *instance) dial(ctx context.Context) (net.Conn, error) {
+	c, err := (&net.Dialer{}).DialContext(ctx, i.where.Network, i.where.Address)
+	if err != nil {
+		return nil, &instanceError{what: fmt.Sprintf("no sstproxy answers at %v: %v", i.where, plainCause(err)),
+			hint: "start it, or say with --listen where it is"}
+	}
+	return c, nil
+}
+
+// plainCause is what the system said, without the names of calls.
+func plainCause(err error) error {
+	for {
+		next := errors.Unwrap(err)
+		if next == nil {
+			return err
+		}
+		err = next
+	}
+}
+
+// ask sends one request and returns the answer; the body, if there is to be one,
+// in whole.
+func (i *instance) ask(ctx context.Context, req *http.Request) (resp *http.Response, body []byte, err error) {
+	c, err := i.dial(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer c.Close()
+	defer context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })()
+	if err = req.Write(c); err == nil {
+		resp, err = http.ReadResponse(bufio.NewReader(c), req)
+	}
+	if err == nil && req.Method != http.MethodConnect {
+		body, err = io.ReadAll(io.LimitReader(resp.Body, maxStatus))
+	}
+	switch {
+	case ctx.Err() != nil:
+		return nil, nil, &instanceError{what: fmt.Sprintf("the sstproxy at %v has not answered", i.where), hint: "see its log"}
+	case err != nil:
+		return nil, nil, i.stranger("gives no answer: " + plainCause(err).Error())
+	}
+	return resp, body, i.refusal(resp)
+}
+
+// stranger is about what answers and is not sstproxy, by what is known.
+func (i *instance) stranger(does string) *instanceError {
+	return &instanceError{what: fmt.Sprintf("what listens at %v %s", i.where, does), hint: "it may be another program: say with --listen where sstproxy is"}
+}
+
+// refusal tells whether the instance wants another login.
+func (i *instance) refusal(resp *http.Response) error {
+	if resp.StatusCode != http.StatusUnauthorized && resp.StatusCode != http.StatusProxyAuthRequired {
+		return nil
+	}
+	return &instanceError{what: fmt.Sprintf("the sstproxy at %v wants the login of its proxy", i.where),
+		hint: "give the --proxy-user and the password that it was started with", final: true}
+}
+
+// status asks for the state of the tunnel.
+func (i *instance) status(ctx context.Context) (*status, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1"+statusPath, nil)
+	if err != nil {
+		return nil, err
+	}
+	if i.user != "" {
+		req.SetBasicAuth(i.user, i.password)
+	}
+	resp, body, err := i.ask(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	var s status
+	if resp.StatusCode != http.StatusOK {
+		return nil, i.stranger("does not tell the state of a tunnel: status " + resp.Status)
+	}
+	if err := json.Unmarshal(body, &s); err != nil || s.Status == "" {
+		return nil, i.stranger("does not tell the state of a tunnel")
+	}
+	return &s, nil
+}
+
+// up is nil if the tunnel is up.
+func (i *instance) up(ctx context.Context) (*status, error) {
+	s, err := i.status(ctx)
+	if err != nil || s.isUp() {
+		return s, err
+	}
+	e := &instanceError{what: fmt.Sprintf("the tunnel to %s is not up: %s", s.Server, s.Status), hint: "wait, or see the log of the running sstproxy"}
+	if s.Cause != nil {
+		e.what += "; " + s.Cause.What
+		e.hint = s.Cause.Hint
+	}
+	return s, e
+}
+
+// reach opens a connection to a destination through the instance, and closes it.
+func (i *instance) reach(ctx context.Context, destination string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodConnect, "http://"+destination, nil)
+	if err != nil {
+		return err
+	}
+	if i.user != "" {
+		req.SetBasicAuth(i.user, i.password)
+		req.Header["Proxy-Authorization"] = req.Header["Authorization"]
+		req.Header.Del("Authorization")
+	}
+	resp, _, err := i.ask(ctx, req)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode == http.StatusOK {
+		return nil
+	}
+	what := resp.Header.Get("X-Sstproxy-Error")
+	if what == "" {
+		what = fmt.Sprintf("%s: status %s", destination, resp.Status)
+	}
+	return &instanceError{what: what, hint: "check HOST:PORT; --timeout TIME waits longer"}
+}
