@@ -120,7 +120,7 @@ func TestUsage(t *testing.T) {
 	}{
 		{[]string{""}, nil, `unknown command ""`, "sstproxy"},
 		{[]string{"conect"}, nil, `unknown command "conect", did you mean "connect"?`, "sstproxy"},
-		{[]string{"connect"}, nil, "SERVER is missing", ""},
+		{[]string{"connect"}, nil, "SERVER or PROFILE is missing", ""},
 		{[]string{"connect", "a", "b"}, nil, `unexpected argument "b"`, ""},
 		{[]string{"connect", "vpn.example.com"}, nil, "no user name: give --user NAME", ""},
 		{[]string{"connect", "https://vpn.example.com/", "-u", "a"}, nil, `SERVER "https://vpn.example.com/": want HOST or HOST:PORT`, ""},

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -21,90 +22,151 @@ import (
 
 func (a *app) connectCommand() *cobra.Command {
 	var o options
+	var from profileOptions
 	cmd := &cobra.Command{
-		Use:   "connect SERVER",
+		Use:   "connect SERVER|PROFILE...",
 		Short: "Connect to SERVER (HOST or HOST:PORT) and serve its network through local proxies",
 		Long: `Runs until SIGINT or SIGTERM, which ends the session in order; a second one
 ends the program at once. Names that clients ask the proxies for are looked up
 in the tunnel, never on this machine.
 
+A PROFILE is a table of the configuration file: a server, and flags as keys.
+Several profiles run side by side; one that fails for good leaves the others
+alone, and the exit code tells of it in the end.
+
 Exit codes: 0 stopped on request, 1 not connected or lost, 2 wrong usage,
 3 the server refused the credentials.`,
 		Example: `  sstproxy connect vpn.example.com -u alice
   curl -x socks5h://127.0.0.1:1080 http://intranet/
-  curl -x http://127.0.0.1:1080 http://intranet/`,
-		Args: arguments("SERVER"),
+  curl -x http://127.0.0.1:1080 http://intranet/
+  sstproxy connect work home --config vpn.toml`,
+		ValidArgsFunction: a.completeProfile,
 	}
-	attach(cmd, o.connectGroups())
+	attach(cmd, append(o.connectGroups(), newGroup("Profiles", from.define)))
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := a.applyEnvironment(cmd); err != nil {
 			return err
 		}
-		if o.forwards.stdio != "" {
-			return a.stdio(cmd, args[0], &o)
+		profiles, err := a.profiles(from.config, args, &o)
+		if err != nil {
+			return usage(cmd, err)
 		}
-		return a.connect(cmd, args[0], &o, func(*client) {})
+		if wantStdio(profiles) {
+			return a.stdio(cmd, profiles)
+		}
+		return a.connect(cmd, profiles, func(*client) {})
 	}
 	return cmd
 }
 
-// connect does what the command line says. What can be found wrong without
-// dialling is found first, then the listeners are opened, so that a port in
-// use is known at once, then the passwords are read: a server does not wait
-// while somebody types. The client is shown to adapt before it runs.
-func (a *app) connect(cmd *cobra.Command, server string, o *options, adapt func(*client)) error {
+// connect brings up the tunnels of the profiles. What can be found wrong
+// without dialling is found first, then the listeners are opened, so that a
+// port in use is known at once, then the passwords are read: a server does not
+// wait while somebody types. Each client is shown to adapt before it runs.
+func (a *app) connect(cmd *cobra.Command, profiles []*profile, adapt func(*client)) error {
 	ctx := cmd.Context()
-	cfg, err := o.tunnelConfig(server)
+	plans, err := a.plans(profiles)
 	if err != nil {
 		return usage(cmd, err)
+	}
+	if file := plans[0].file; file != nil {
+		warnWritable(plans[0].log, file.path)
+	}
+	clients := make([]*client, len(plans))
+	for i, p := range plans {
+		c, end, err := p.open(cmd)
+		if err != nil {
+			return err
+		}
+		defer end()
+		clients[i] = c
+	}
+	for i, p := range plans {
+		if err := a.secrets(ctx, p.profile, clients[i]); err != nil {
+			if ctx.Err() != nil || errors.Is(err, errStopped) {
+				return nil
+			}
+			return usage(cmd, p.located(err))
+		}
+		adapt(clients[i])
+	}
+	if len(plans) == 1 {
+		return plans[0].named(clients[0].run(ctx))
+	}
+	return runAll(ctx, plans, clients)
+}
+
+// plan is a profile whose options have been found good, as far as looking at
+// them can tell.
+type plan struct {
+	*profile
+	tunnel    tunnel.Config
+	endpoints []proxy.Endpoint
+	memory    netstack.Memory
+	names     naming
+	log       *slog.Logger
+	view      view
+}
+
+// plan finds what is wrong with a profile without touching the network or
+// anything else of this machine.
+func (a *app) plan(p *profile) (*plan, error) {
+	o := p.options
+	cfg, err := o.tunnelConfig(p.server)
+	if err != nil {
+		return nil, err
 	}
 	endpoints, err := o.local.endpoints()
 	if err != nil {
-		return usage(cmd, err)
+		return nil, err
 	}
 	names, err := o.names.naming()
 	if err != nil {
-		return usage(cmd, err)
+		return nil, err
 	}
-	log, view, err := a.output(&o.logs)
-	if err != nil {
-		return usage(cmd, err)
-	}
-	listeners, err := listen(endpoints)
-	if err != nil {
-		return err
-	}
-	defer closeAll(listeners)
-	forwards, err := o.forwards.open()
-	if err != nil {
-		return err
-	}
-	defer closeForwards(forwards)
-	recording, err := o.record.open(&cfg, log, view.warn)
-	if err != nil {
-		return usage(cmd, err)
-	}
-	defer recording.close()
 	memory, err := netstack.ParseMemory(o.link.memory)
 	if err != nil {
-		return usage(cmd, err)
+		return nil, err
 	}
-	c := &client{
+	log, view, err := a.output(&o.logs, p.name)
+	if err != nil {
+		return nil, err
+	}
+	return &plan{p, cfg, endpoints, memory, names, log, view}, nil
+}
+
+// open opens what the profile needs on this machine. The caller must call end.
+func (p *plan) open(cmd *cobra.Command) (c *client, end func(), err error) {
+	o := p.options
+	listeners, err := listen(p.endpoints)
+	if err != nil {
+		return nil, nil, p.named(err)
+	}
+	forwards, err := o.forwards.open()
+	if err != nil {
+		closeAll(listeners)
+		return nil, nil, p.named(err)
+	}
+	cfg, log := p.tunnel, p.log
+	recording, err := o.record.open(&cfg, log, p.view.warn)
+	if err != nil {
+		closeForwards(forwards)
+		closeAll(listeners)
+		return nil, nil, usage(cmd, p.located(err))
+	}
+	c = &client{
 		keeper: tunnel.KeeperConfig{
 			Tunnel: cfg, ConnectTimeout: o.link.connectTimeout,
 			GiveUpAfter: o.survival.giveUpAfter, KeepTrying: o.survival.keepTrying,
 		},
-		listeners: listeners, forwards: forwards, wait: o.survival.waitForTunnel, memory: memory, ping: o.link.answerPing, names: names, view: view, log: log,
+		listeners: listeners, forwards: forwards, wait: o.survival.waitForTunnel, memory: p.memory, ping: o.link.answerPing, names: p.names, view: p.view, log: log,
 	}
 	c.keeper.Tunnel.Logger = log
-	if err := a.secrets(ctx, o, c); err != nil {
-		if ctx.Err() != nil || errors.Is(err, errStopped) {
-			return nil
-		}
-		return usage(cmd, err)
-	}
-	adapt(c)
-	return c.run(ctx)
+	return c, func() {
+		recording.close()
+		closeForwards(forwards)
+		closeAll(listeners)
+	}, nil
 }
 
 // tunnelConfig is everything about the tunnel but the password.
@@ -226,7 +288,8 @@ func (o *localOptions) endpoints() ([]proxy.Endpoint, error) {
 }
 
 // secrets reads the account's password and, if the proxy has a user, its own.
-func (a *app) secrets(ctx context.Context, o *options, c *client) (err error) {
+func (a *app) secrets(ctx context.Context, p *profile, c *client) (err error) {
+	o := p.options
 	if o.account.passwordFile == "-" && o.local.proxyPasswordFile == "-" {
 		return errors.New("--proxy-password-file -: standard input already holds the password of the account")
 	}
@@ -234,7 +297,7 @@ func (a *app) secrets(ctx context.Context, o *options, c *client) (err error) {
 		return errors.New("--password-file -: standard input belongs to the connection; give a FILE or SSTPROXY_PASSWORD")
 	}
 	warnReadable(c.log, o.account.passwordFile, o.local.proxyPasswordFile)
-	account := secret{who: o.account.user, file: o.account.passwordFile, flag: "--password-file", env: envPrefix + "PASSWORD"}
+	account := secret{who: p.who(o.account.user), file: o.account.passwordFile, flag: "--password-file", env: envPrefix + "PASSWORD"}
 	if o.account.once {
 		once := &onceSecret{source: account, app: a}
 		c.keeper.Secret, err = once.next, once.read(ctx)
@@ -245,14 +308,14 @@ func (a *app) secrets(ctx context.Context, o *options, c *client) (err error) {
 		return err
 	}
 	c.proxy.User = o.local.proxyUser
-	c.proxy.Password, err = a.readProxyPassword(ctx, &o.local)
+	c.proxy.Password, err = a.readProxyPassword(ctx, p.who(o.local.proxyUser), &o.local)
 	return err
 }
 
-// readProxyPassword reads the password of the proxy's user.
-func (a *app) readProxyPassword(ctx context.Context, o *localOptions) (string, error) {
+// readProxyPassword reads the password of the proxy's user, who is called who.
+func (a *app) readProxyPassword(ctx context.Context, who string, o *localOptions) (string, error) {
 	return a.readSecret(ctx, secret{
-		who: "proxy user " + o.proxyUser, file: o.proxyPasswordFile, flag: "--proxy-password-file", env: envPrefix + "PROXY_PASSWORD",
+		who: "proxy user " + who, file: o.proxyPasswordFile, flag: "--proxy-password-file", env: envPrefix + "PROXY_PASSWORD",
 	})
 }
 

@@ -71,7 +71,7 @@ what that proved, and stays up for you to try it.`,
 
 // demo starts server and client and lets the client run.
 func (a *app) demo(cmd *cobra.Command, o *demoOptions) error {
-	log, view, err := a.output(&o.logs)
+	log, view, err := a.output(&o.logs, "")
 	if err != nil {
 		return usage(cmd, err)
 	}

@@ -210,8 +210,15 @@ const envPrefix = "SSTPROXY_"
 // environment names. An empty variable counts as unset. A repeatable flag takes
 // several values, separated by blanks.
 func (a *app) applyEnvironment(cmd *cobra.Command) error {
-	var failed error
-	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+	if err := a.environment(cmd.Flags()); err != nil {
+		return usage(cmd, err)
+	}
+	return nil
+}
+
+// environment is applyEnvironment for a set of flags.
+func (a *app) environment(flags *pflag.FlagSet) (failed error) {
+	flags.VisitAll(func(f *pflag.Flag) {
 		value, ok := a.env(envName(f.Name))
 		if failed != nil || f.Changed || f.Name == "help" || !ok || value == "" {
 			return
@@ -221,8 +228,8 @@ func (a *app) applyEnvironment(cmd *cobra.Command) error {
 			values = strings.Fields(value)
 		}
 		for _, v := range values {
-			if err := cmd.Flags().Set(f.Name, v); err != nil {
-				failed = usage(cmd, fmt.Errorf("%s: %w", envName(f.Name), unwrapped(err)))
+			if err := flags.Set(f.Name, v); err != nil {
+				failed = fmt.Errorf("%s: %w", envName(f.Name), unwrapped(err))
 				return
 			}
 		}

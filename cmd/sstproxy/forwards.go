@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 
@@ -249,13 +251,22 @@ func (f *forwarding) listens() string {
 // stdio is connect with -W. It leaves out all that has no use then: listeners,
 // whoever asked for them, because several may run side by side, and what a
 // person would like to read, because standard error is that of ssh.
-func (a *app) stdio(cmd *cobra.Command, server string, o *options) error {
+func (a *app) stdio(cmd *cobra.Command, profiles []*profile) error {
+	if len(profiles) > 1 {
+		return usage(cmd, errors.New("-W: want one PROFILE"))
+	}
+	p, o := profiles[0], profiles[0].options
 	if _, err := proxy.Destination(o.forwards.stdio); err != nil {
-		return usage(cmd, named("-W "+o.forwards.stdio, err))
+		return usage(cmd, p.located(named("-W "+o.forwards.stdio, err)))
 	}
 	o.local, o.forwards.local, o.forwards.remote = localOptions{}, nil, nil
 	o.quiet()
-	return a.connect(cmd, server, o, func(c *client) { c.up = a.pipe(o.forwards.stdio) })
+	return a.connect(cmd, profiles, func(c *client) { c.up = a.pipe(o.forwards.stdio) })
+}
+
+// wantStdio tells whether one of the profiles has -W.
+func wantStdio(profiles []*profile) bool {
+	return slices.ContainsFunc(profiles, func(p *profile) bool { return p.options.forwards.stdio != "" })
 }
 
 // pipe is what -W does once the tunnel is up.

@@ -17,12 +17,7 @@ func printHelp(cmd *cobra.Command, _ []string) {
 	w := cmd.OutOrStdout()
 	fmt.Fprintf(w, "%s.\n\nUsage:\n  %s\n", cmd.Short, useLine(cmd))
 	if cmd.HasAvailableSubCommands() {
-		fmt.Fprintf(w, "\nCommands:\n")
-		for _, c := range cmd.Commands() {
-			if c.IsAvailableCommand() {
-				fmt.Fprintf(w, "  %-25s %s\n", c.Use, c.Short)
-			}
-		}
+		printCommands(w, cmd.Commands())
 	}
 	if cmd.Long != "" {
 		fmt.Fprintf(w, "\n%s\n", cmd.Long)
@@ -31,6 +26,20 @@ func printHelp(cmd *cobra.Command, _ []string) {
 		fmt.Fprintf(w, "\nExample:\n%s\n", cmd.Example)
 	}
 	printFlags(w, cmd)
+}
+
+// printCommands writes a line on each command.
+func printCommands(w io.Writer, commands []*cobra.Command) {
+	width := 0
+	for _, c := range commands {
+		width = max(width, len(c.Use))
+	}
+	fmt.Fprintf(w, "\nCommands:\n")
+	for _, c := range commands {
+		if c.IsAvailableCommand() {
+			fmt.Fprintf(w, "  %-*s %s\n", width, c.Use, c.Short)
+		}
+	}
 }
 
 // useLine is how the command is called.

@@ -51,7 +51,7 @@ func (a *app) instance(ctx context.Context, o *instanceOptions) (*instance, erro
 	if err != nil || o.local.proxyUser == "" {
 		return &instance{where: where}, err
 	}
-	password, err := a.readProxyPassword(ctx, &o.local)
+	password, err := a.readProxyPassword(ctx, o.local.proxyUser, &o.local)
 	return &instance{where: where, user: o.local.proxyUser, password: password}, err
 }
 

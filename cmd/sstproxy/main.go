@@ -51,6 +51,7 @@ func untilSignal() context.Context {
 
 // app holds what a command may touch of the world outside.
 type app struct {
+	args           []string // the command line
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	env            func(string) (string, bool)
@@ -60,7 +61,7 @@ type app struct {
 // the process: tests call it with a context, streams and an environment of
 // their own.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, env func(string) (string, bool)) int {
-	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, env: env}
+	a := &app{args: args, stdin: stdin, stdout: stdout, stderr: stderr, env: env}
 	root := a.root()
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
@@ -75,7 +76,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	return r.code
 }
 
-// root returns the command tree, which is flat: every command is its child.
+// root returns the command tree, which is flat: every command is its child, but
+// for what there is to do with the configuration.
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   name,
@@ -97,7 +99,7 @@ func (a *app) root() *cobra.Command {
 	root.SetHelpFunc(printHelp)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
 	root.PersistentFlags().SortFlags = false
-	root.AddCommand(a.connectCommand(), a.runCommand(), a.waitCommand(), a.healthCommand(), a.demoCommand(), a.versionCommand(), a.completionCommand())
+	root.AddCommand(a.connectCommand(), a.runCommand(), a.waitCommand(), a.healthCommand(), a.demoCommand(), a.configCommand(), a.versionCommand(), a.completionCommand())
 	return root
 }
 

@@ -100,6 +100,8 @@ const (
 // matters where one error wraps another: the most telling comes first.
 func explain(err error) report {
 	var (
+		several   severalError
+		named     *profileError
 		use       *usageError
 		listen    *listenError
 		command   *commandError
@@ -122,8 +124,15 @@ func explain(err error) report {
 		where     = phaseOf(err)
 	)
 	switch {
+	case errors.As(err, &several):
+		return explainSeveral(several)
+	case errors.As(err, &named):
+		r := explain(named.err)
+		r.what = "profile " + named.profile + ": " + r.what
+		return r
 	case errors.As(err, &use):
-		return report{what: use.Error(), hint: fmt.Sprintf("Try '%s --help'.", use.command), code: exitUsage}
+		lines := faults(use.err)
+		return report{what: lines[0], facts: lines[1:], hint: fmt.Sprintf("Try '%s --help'.", use.command), code: exitUsage}
 	case errors.As(err, &forbidden):
 		return failed("this user may have no network namespaces here: "+forbidden.Setting,
 			forbidden.Remedy+"; or leave out --isolate: then the command finds the VPN by proxy variables")

@@ -61,8 +61,9 @@ func (o *runOptions) check() error {
 
 func (a *app) runCommand() *cobra.Command {
 	var o runOptions
+	var from profileOptions
 	cmd := &cobra.Command{
-		Use:   "run SERVER -- COMMAND...",
+		Use:   "run SERVER|PROFILE -- COMMAND...",
 		Short: "Run one command inside the VPN: connect, run it, disconnect",
 		Long: `Connects to SERVER, waits until traffic flows, and runs COMMAND with its
 arguments. The command finds a proxy of its own in http_proxy, https_proxy,
@@ -82,15 +83,20 @@ server refused the credentials.`,
   sstproxy run vpn.example.com -u alice --isolate -- ping intranet`,
 		Args: commandArguments,
 	}
-	attach(cmd, o.groups())
+	attach(cmd, append(o.groups(), newGroup("Profiles", from.define)))
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := a.applyEnvironment(cmd); err != nil {
 			return err
 		}
-		if err := o.check(); err != nil {
+		profiles, err := a.profiles(from.config, args[:1], &o.options)
+		if err != nil {
 			return usage(cmd, err)
 		}
-		return a.run(cmd, args[0], args[1:], &o)
+		o.options = *profiles[0].options
+		if err := o.check(); err != nil {
+			return usage(cmd, profiles[0].located(err))
+		}
+		return a.run(cmd, profiles[0], args[1:], &o)
 	}
 	return cmd
 }
@@ -112,13 +118,14 @@ func commandArguments(cmd *cobra.Command, args []string) error {
 
 // run runs a command inside the VPN. Its error is an *exitStatus if the command
 // ended by itself.
-func (a *app) run(cmd *cobra.Command, server string, command []string, o *runOptions) error {
+func (a *app) run(cmd *cobra.Command, from *profile, command []string, o *runOptions) error {
 	path, err := findCommand(command[0])
 	if err != nil {
 		return err
 	}
 	o.quiet()
-	o.local.listen = []string{"127.0.0.1:0"}
+	o.local = localOptions{listen: []string{"127.0.0.1:0"}}
+	from.options = &o.options
 	p := &program{path: path, args: command, stdin: a.stdin, stdout: a.stdout, stderr: a.stderr}
 	p.probe, p.patience = o.probe, o.link.connectTimeout
 	if o.isolate {
@@ -127,7 +134,7 @@ func (a *app) run(cmd *cobra.Command, server string, command []string, o *runOpt
 		}
 		defer p.isolated.end()
 	}
-	err = a.connect(cmd, server, &o.options, func(c *client) {
+	err = a.connect(cmd, []*profile{from}, func(c *client) {
 		a.stdin = strings.NewReader("") // it is the command's: there is nobody to ask for another password
 		c.proxy.User, c.proxy.Password = "run", rand.Text()
 		p.variables = proxyVariables(c.listeners[0].Addr().String(), url.UserPassword(c.proxy.User, c.proxy.Password))

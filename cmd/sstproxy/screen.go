@@ -16,6 +16,7 @@ type screen struct {
 	listeners []listener
 	forwards  []*forwarding
 	brief     bool // somebody else says what the first connection yielded
+	shared    bool // by several profiles, which one Ctrl-C ends
 
 	last tunnel.State
 	addr netip.Addr // of the last session
@@ -86,7 +87,9 @@ func (s *screen) up(now, last tunnel.State) {
 	for _, f := range s.forwards {
 		fmt.Fprintf(s.w, "  %s to %s\n", f.listens(), f.spec.To)
 	}
-	fmt.Fprintf(s.w, "\nCtrl-C disconnects\n")
+	if !s.shared {
+		fmt.Fprintf(s.w, "\nCtrl-C disconnects\n")
+	}
 }
 
 func (s *screen) waiting(now, last tunnel.State) {

@@ -26,8 +26,9 @@ type view interface {
 
 // output returns the logger and the view for standard error. On a terminal and
 // without --log-format the view is for a person, and the log only shows what
-// goes wrong unless --log-level asks for more.
-func (a *app) output(o *logOptions) (*slog.Logger, view, error) {
+// goes wrong unless --log-level asks for more. A profile is named in each line
+// of the log.
+func (a *app) output(o *logOptions, profile string) (*slog.Logger, view, error) {
 	level, err := o.threshold()
 	if err != nil {
 		return nil, nil, err
@@ -46,6 +47,9 @@ func (a *app) output(o *logOptions) (*slog.Logger, view, error) {
 		log = slog.New(slog.NewJSONHandler(a.stderr, opts))
 	default:
 		return nil, nil, fmt.Errorf("--log-format %s: want text or json", o.format)
+	}
+	if profile != "" {
+		log = log.With("profile", profile)
 	}
 	if human {
 		return log, &screen{w: a.stderr}, nil
