@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -148,13 +149,16 @@ func (s *Stack) configure() error {
 	// keep many short connections to one server from using up all ports.
 	timeWait := tcpip.TCPTimeWaitTimeoutOption(10 * time.Second)
 	reuse := tcpip.TCPTimeWaitReuseGlobal
-	// No RACK. When all that is in flight is lost, as with a tunnel that dies,
-	// gVisor's RACK takes the first ACK after the timeout for a reason to enter
-	// SACK recovery, and there counts what is lost as on its way: from then on it
-	// sends two segments per timeout. It also wants finer timers than Windows has.
-	rack := tcpip.TCPRecovery(0)
 	options := []tcpip.SettableTransportProtocolOption{
-		&congestion, &sack, receive, send, &moderate, &timeWait, &reuse, &rack,
+		&congestion, &sack, receive, send, &moderate, &timeWait, &reuse,
+	}
+	if runtime.GOOS == "windows" {
+		// RACK wants finer timers than Windows has: it sees losses that are
+		// none. Elsewhere the default, RACK on, stays: it crawls after a whole
+		// window was lost, which resume deals with, and without it an upload
+		// with 0.5 % loss is a quarter slower.
+		rack := tcpip.TCPRecovery(0)
+		options = append(options, &rack)
 	}
 	for _, o := range options {
 		if err := s.net.SetTransportProtocolOption(tcp.ProtocolNumber, o); err != nil {

@@ -99,10 +99,7 @@ func (s *soakSite) event(c *tunneltest.Conn, e tunneltest.Event) bool {
 }
 
 func (s *soakSite) listen() error {
-	err := s.stack.SetLink(netstack.Link{Addrs: []netip.Prefix{
-		netip.PrefixFrom(demoGateway, 32), netip.PrefixFrom(demoWeb, 32),
-	}})
-	if err != nil {
+	if err := s.stack.SetLink(soakLink); err != nil {
 		return err
 	}
 	packets, err := s.stack.ListenPacket("udp", netip.AddrPortFrom(demoGateway, 53).String())
@@ -127,7 +124,14 @@ func (s *soakSite) listen() error {
 	return nil
 }
 
-// attach is the server's: from now on packets go to this session.
+// soakLink is the stack's side of every session.
+var soakLink = netstack.Link{Addrs: []netip.Prefix{
+	netip.PrefixFrom(demoGateway, 32), netip.PrefixFrom(demoWeb, 32),
+}}
+
+// attach is the server's: from now on packets go to this session. The stack is
+// told of the new link, because the far end of a real tunnel has other stacks
+// than gVisor's, which crawls without that; see netstack's resume.
 func (s *soakSite) attach(c tunneltest.Client) tunneltest.Network {
 	ready := make(chan struct{}, 1)
 	s.mu.Lock()
@@ -137,6 +141,10 @@ func (s *soakSite) attach(c tunneltest.Client) tunneltest.Network {
 	}
 	s.client, s.ready = c.Addr, ready
 	ready <- struct{}{} // there may be packets from before
+	s.stack.LinkDown()
+	if err := s.stack.SetLink(soakLink); err != nil {
+		panic(err) // it was good before
+	}
 	return tunneltest.Network{
 		Ready: ready,
 		Deliver: func(batch [][]byte) {
