@@ -220,6 +220,69 @@ func addrOfRecord(rr dns.RR, qtype uint16) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
+// LookupAddr returns a name of an address (PTR, RFC 1035 §3.5), without the last
+// dot, by the same servers in the same way as LookupNetIP, and fails as that
+// does. What a server calls a name but can't be one of a host counts as none.
+func (s *Stack) LookupAddr(ctx context.Context, addr netip.Addr) (string, error) {
+	host := addr.Unmap().WithZone("").String()
+	name, err := dns.ReverseAddr(host)
+	if err != nil {
+		return "", &net.DNSError{Err: "not an IP address", Name: host, UnwrapErr: err}
+	}
+	if err := s.usable(ctx); err != nil {
+		return "", dnsError(host, "", err)
+	}
+	st := s.state.Load()
+	for range maxChain {
+		reply, server, err := s.ask(ctx, st, name, dns.TypePTR)
+		if err != nil {
+			return "", dnsError(host, server, err)
+		}
+		found, last, err := readPointer(reply, name)
+		switch {
+		case err != nil:
+			return "", dnsError(host, server, err)
+		case found != "":
+			return found, nil
+		case reply.Rcode == dns.RcodeNameError:
+			return "", dnsError(host, server, errNoSuchHost)
+		case last == dns.CanonicalName(name):
+			return "", dnsError(host, server, errNoData)
+		}
+		name = last
+	}
+	return "", dnsError(host, "", errLongChain)
+}
+
+// readPointer follows the aliases from name within a reply, which networks
+// smaller than /24 have (RFC 2317), to the first usable pointer. last is the
+// name they lead to.
+func readPointer(reply *dns.Msg, name string) (found, last string, err error) {
+	last = dns.CanonicalName(name)
+	for range maxChain {
+		alias := ""
+		for _, rr := range reply.Answer {
+			if dns.CanonicalName(rr.Header().Name) != last {
+				continue
+			}
+			switch rr := rr.(type) {
+			case *dns.CNAME:
+				alias = dns.CanonicalName(rr.Target)
+			case *dns.PTR:
+				// A backslash is how miekg/dns writes what no host's name has in it.
+				if rr.Ptr != "." && !strings.Contains(rr.Ptr, "\\") {
+					return strings.TrimSuffix(rr.Ptr, "."), last, nil
+				}
+			}
+		}
+		if alias == "" {
+			return "", last, nil
+		}
+		last = alias
+	}
+	return "", last, errLongChain
+}
+
 // dnsError wraps the cause as package net does.
 func dnsError(host, server string, err error) error {
 	e := &net.DNSError{Err: err.Error(), Name: host, Server: server, UnwrapErr: err}

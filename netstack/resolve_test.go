@@ -82,6 +82,58 @@ func addrs(s ...string) (a []netip.Addr) {
 	return a
 }
 
+func TestLookupAddr(t *testing.T) {
+	t.Parallel()
+	w := newWires(t)
+	serveDNS(t, w.b, ":53", zone(
+		"2.0.9.10.in-addr.arpa. PTR host.test.", "7.0.9.10.in-addr.arpa. CNAME 7.0-31.0.9.10.in-addr.arpa.",
+		"7.0-31.0.9.10.in-addr.arpa. PTR Small.Test.", "8.0.9.10.in-addr.arpa. CNAME 8.0.9.10.in-addr.arpa.",
+		"2.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.9.0.0.0.0.0.d.f.ip6.arpa. PTR six.test.",
+		"9.0.9.10.in-addr.arpa. TXT none", "10.0.9.10.in-addr.arpa. PTR evil\\010.test.", "11.0.9.10.in-addr.arpa. PTR .",
+		"12.0.9.10.in-addr.arpa. CNAME nowhere.test.",
+	))
+	for _, tt := range []struct {
+		addr, want string
+		notFound   bool
+	}{
+		{"10.9.0.2", "host.test", false},
+		{"::ffff:10.9.0.2", "host.test", false},
+		{"fd00:9::2", "six.test", false},
+		{"10.9.0.7", "Small.Test", false},
+		{"10.9.0.8", "", false}, // a loop
+		{"10.9.0.9", "", true},
+		{"10.9.0.10", "", true},
+		{"10.9.0.11", "", true},
+		{"10.9.0.12", "", true},
+		{"10.9.0.99", "", true},
+	} {
+		got, err := w.a.LookupAddr(t.Context(), netAddr(tt.addr))
+		e, _ := errors.AsType[*net.DNSError](err)
+		if got != tt.want || (err == nil) != (tt.want != "") || e != nil && e.IsNotFound != tt.notFound || err != nil && e == nil {
+			t.Errorf("%s: got %q, %v, want %q", tt.addr, got, err, tt.want)
+		}
+	}
+	if _, err := w.a.LookupAddr(t.Context(), netip.Addr{}); err == nil {
+		t.Error("no error for no address")
+	}
+	w.a.LinkDown()
+	if _, err := w.a.LookupAddr(t.Context(), addrB); !errors.Is(err, ErrDown) {
+		t.Errorf("got %v, want ErrDown", err)
+	}
+}
+
+func TestAddrs(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	if got := s.Addrs(); len(got) > 0 {
+		t.Errorf("got %v before SetLink", got)
+	}
+	setLink(t, s, Link{Addrs: hosts(addrA6, addrA), InterfaceID: [8]byte{7: 1}, MTU: 1400})
+	if got := s.Addrs(); !slices.Equal(got, addrs("10.9.0.1", "fd00:9::1")) {
+		t.Errorf("got %v", got)
+	}
+}
+
 func TestLookup(t *testing.T) {
 	t.Parallel()
 	w := newWires(t)

@@ -132,6 +132,21 @@ func (s *Stack) signalLink() {
 	}
 }
 
+// Addrs returns the addresses of the interface that others can reach, those
+// learned from a router included, IPv4 first; none before the first SetLink.
+func (s *Stack) Addrs() []netip.Addr {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var addrs []netip.Addr
+	for _, p := range s.addrs {
+		if !p.Addr().IsLinkLocalUnicast() {
+			addrs = append(addrs, p.Addr())
+		}
+	}
+	slices.SortStableFunc(addrs, func(a, b netip.Addr) int { return a.BitLen() - b.BitLen() })
+	return addrs
+}
+
 // LinkDown tells the stack that nothing is sent or received until the next
 // SetLink. Dials and lookups, running and new, fail with ErrDown. Connections
 // stay, for 15 minutes at most: their time stands still, and what they send

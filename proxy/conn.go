@@ -137,6 +137,15 @@ func (c *clientConn) linger() {
 	_, _ = io.CopyN(io.Discard, c, 64<<10)
 }
 
+// last writes the last words to a client and closes the connection.
+func (c *clientConn) last(b []byte) {
+	if _, err := c.Write(b); err != nil {
+		c.Close()
+		return
+	}
+	c.linger()
+}
+
 func closeWrite(c io.Closer) error {
 	if w, ok := c.(interface{ CloseWrite() error }); ok {
 		return w.CloseWrite()
@@ -167,10 +176,8 @@ func (s *Server) serve(c *clientConn, m Mode) {
 	case socks && m == ModeHTTP, !socks && m == ModeSOCKS5:
 		s.cfg.Logger.Debug("protocol not served here", "peer", c.RemoteAddr(), "mode", m)
 		c.Close()
-	case first[0] == socksVersion5:
+	case socks:
 		s.serveSOCKS(c, br)
-	case first[0] == socksVersion4:
-		s.refuseSOCKS4(c)
 	default:
 		c.early = buffered(br)
 		c.helloBy.Store(&by) // net/http would begin to count here

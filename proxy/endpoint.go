@@ -17,8 +17,8 @@ import (
 type Mode uint8
 
 const (
-	ModeAuto   Mode = iota // SOCKS5 or HTTP, by the first octet
-	ModeSOCKS5             // SOCKS5 only
+	ModeAuto   Mode = iota // SOCKS or HTTP, by the first octet
+	ModeSOCKS5             // SOCKS only, SOCKS4 included
 	ModeHTTP               // HTTP only
 )
 

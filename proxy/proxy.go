@@ -41,10 +41,22 @@ type Config struct {
 	// the association. nil: clients are told that there is no such command.
 	ListenPacket func(ctx context.Context, network, address string) (net.PacketConn, error)
 
+	// Listen opens a listener on the network's side for BIND: network is "tcp4"
+	// or "tcp6", address is "", which is any port of the inner address; that is
+	// what the listener's Addr must tell. As ListenPacket otherwise.
+	Listen func(ctx context.Context, network, address string) (net.Listener, error)
+
 	// Lookup returns the addresses of a name, the preferred one first; network
-	// is "ip". It is for commands that can't leave the name to Dial. nil: UDP
-	// datagrams to names are dropped.
+	// is "ip" or "ip4". It is for what can't leave the name to Dial: UDP
+	// datagrams, BIND and Tor's RESOLVE. nil: none of these with a name.
 	Lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
+
+	// LookupAddr returns the name of an address, for Tor's RESOLVE_PTR. nil:
+	// clients are told that there is no such command.
+	LookupAddr func(ctx context.Context, addr netip.Addr) (name string, err error)
+
+	// BindTimeout bounds how long BIND waits for its peer. 0 = 60 s.
+	BindTimeout time.Duration
 
 	// MaxAssociations is the number of UDP associations at once, over all
 	// listeners. A further one ends the one in which nothing moved for longest.
@@ -125,6 +137,7 @@ func (c Config) withDefaults() Config {
 	def(&c.DialTimeout, 60*time.Second)
 	def(&c.HalfOpenTimeout, 5*time.Minute)
 	def(&c.KeepAliveTimeout, 90*time.Second)
+	def(&c.BindTimeout, 60*time.Second)
 	def(&c.UDPIdleTimeout, 5*time.Minute)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -22,11 +22,13 @@ const (
 	socksVersion5 = 5
 
 	commandConnect      = socks5.ConnectCommand
+	commandBind         = socks5.BindCommand
 	commandUDPAssociate = socks5.AssociateCommand
 )
 
 // socksRequest is what a client asked for, as it asked.
 type socksRequest struct {
+	version byte // of SOCKS
 	command byte
 	host    string // a name or an address
 	port    int
@@ -34,7 +36,15 @@ type socksRequest struct {
 
 func (r socksRequest) address() string { return net.JoinHostPort(r.host, strconv.Itoa(r.port)) }
 
-// serveSOCKS serves one connection whose first octet says SOCKS5.
+// reply is a reply to the request, in its version's form.
+func (r socksRequest) reply(code byte, bound net.Addr) []byte {
+	if r.version == socksVersion4 {
+		return appendReply4(nil, code, bound)
+	}
+	return appendReply(nil, code, bound)
+}
+
+// serveSOCKS serves one connection whose first octet says SOCKS.
 func (s *Server) serveSOCKS(c *clientConn, br *bufio.Reader) {
 	req, err := s.readSOCKS(c, br)
 	if err != nil {
@@ -44,15 +54,42 @@ func (s *Server) serveSOCKS(c *clientConn, br *bufio.Reader) {
 	}
 	c.SetDeadline(time.Time{})
 	c.setBusy(true)
-	switch req.command {
-	case commandConnect:
-		s.socksConnect(c.bind(context.Background()), c, br, req)
-	case commandUDPAssociate:
-		s.socksAssociate(c.bind(context.Background()), c, br, req)
+	ctx := c.bind(context.Background())
+	switch {
+	case req.command == commandConnect:
+		s.socksConnect(ctx, c, br, req)
+	case req.command == commandBind:
+		s.socksBind(ctx, c, br, req)
+	case req.command == commandResolve:
+		s.socksResolve(ctx, c, br, req)
+	case req.command == commandUDPAssociate && req.version == socksVersion5:
+		s.socksAssociate(ctx, c, br, req)
+	case req.command == commandResolvePTR && req.version == socksVersion5:
+		s.socksResolvePTR(ctx, c, br, req)
 	default:
 		s.refuseSOCKS(c, replyCommandNotSupported, req, errors.ErrUnsupported)
 	}
 }
+
+// readSOCKS reads everything up to and including the request, in the version
+// that the first octet says. On an error all that the client needs to be told
+// has been sent.
+func (s *Server) readSOCKS(c *clientConn, br *bufio.Reader) (socksRequest, error) {
+	if first, err := br.Peek(1); err != nil || first[0] == socksVersion5 {
+		return s.readSOCKS5(c, br)
+	}
+	req, err := readSOCKS4(br)
+	if err == nil && s.gate.creds.required() {
+		err = errNoLogin
+	}
+	if err == errNoLogin || err == errLongField {
+		_, _ = c.Write(appendReply4(nil, replyNotAllowed, nil))
+	}
+	return req, err
+}
+
+// errNoLogin refuses a client of SOCKS4 where credentials are asked for.
+var errNoLogin = errors.New("proxy: socks4 has no password; use SOCKS5 or HTTP")
 
 // socksConnect serves the command CONNECT.
 func (s *Server) socksConnect(ctx context.Context, c *clientConn, br *bufio.Reader, req socksRequest) {
@@ -67,7 +104,7 @@ func (s *Server) socksConnect(ctx context.Context, c *clientConn, br *bufio.Read
 		s.refuseSOCKS(c, classify(err).reply, req, err)
 		return
 	}
-	if _, err := c.Write(appendReply(nil, replySucceeded, target.LocalAddr())); err != nil {
+	if _, err := c.Write(req.reply(replySucceeded, target.LocalAddr())); err != nil {
 		target.Close()
 		c.Close()
 		return
@@ -127,33 +164,24 @@ func clientGone(br *bufio.Reader) bool {
 func (s *Server) refuseSOCKS(c *clientConn, code byte, req socksRequest, err error) {
 	s.cfg.Logger.Debug("socks request failed", "peer", c.RemoteAddr(), "command", req.command,
 		"dst", req.address(), "reply", code, "err", err)
-	if _, err := c.Write(appendReply(nil, code, nil)); err != nil {
-		c.Close()
-		return
-	}
-	c.linger()
-}
-
-// refuseSOCKS4 answers "request rejected or failed" in the form of SOCKS4.
-func (s *Server) refuseSOCKS4(c *clientConn) {
-	s.cfg.Logger.Info("SOCKS4 is not supported, use SOCKS5", "peer", c.RemoteAddr())
-	if _, err := c.Write([]byte{0, 91, 0, 0, 0, 0, 0, 0}); err != nil {
-		c.Close()
-		return
-	}
-	c.linger()
+	c.last(req.reply(code, nil))
 }
 
 // appendReply appends a reply (RFC 1928, section 6) with the bound address, or
 // with 0.0.0.0:0 if that is not an IP address and port.
 func appendReply(b []byte, code byte, bound net.Addr) []byte {
-	ap := netip.AddrPortFrom(netip.IPv4Unspecified(), 0)
-	if bound != nil {
-		if p, err := netip.ParseAddrPort(bound.String()); err == nil {
-			ap = netip.AddrPortFrom(p.Addr().Unmap().WithZone(""), p.Port())
+	return appendAddress(append(b, socksVersion5, code, 0), addrPortOf(bound))
+}
+
+// addrPortOf returns an address in canonical form, or 0.0.0.0:0 if it is not an
+// IP address and port.
+func addrPortOf(a net.Addr) netip.AddrPort {
+	if a != nil {
+		if p, err := netip.ParseAddrPort(a.String()); err == nil {
+			return netip.AddrPortFrom(p.Addr().Unmap().WithZone(""), p.Port())
 		}
 	}
-	return appendAddress(append(b, socksVersion5, code, 0), ap)
+	return netip.AddrPortFrom(netip.IPv4Unspecified(), 0)
 }
 
 // Address types of RFC 1928, section 5.
@@ -183,9 +211,8 @@ type handshake struct {
 	req   *socksRequest
 }
 
-// readSOCKS reads everything up to and including the request. On an error all
-// that the client needs to be told has been sent.
-func (s *Server) readSOCKS(c *clientConn, br *bufio.Reader) (socksRequest, error) {
+// readSOCKS5 is readSOCKS for SOCKS5.
+func (s *Server) readSOCKS5(c *clientConn, br *bufio.Reader) (socksRequest, error) {
 	ctx := c.bind(context.Background())
 	h := &handshake{Conn: c, in: br, login: func(user, password string) bool {
 		return s.login(ctx, c, user, password)
@@ -237,7 +264,7 @@ func (h *handshake) Resolve(ctx context.Context, _ string) (context.Context, net
 // Rewrite implements socks5.AddressRewriter. The library calls it for every
 // command before it acts, so here the request is taken.
 func (h *handshake) Rewrite(ctx context.Context, r *socks5.Request) (context.Context, *socks5.AddrSpec) {
-	h.req = &socksRequest{command: r.Command, host: r.DestAddr.FQDN, port: r.DestAddr.Port}
+	h.req = &socksRequest{version: socksVersion5, command: r.Command, host: r.DestAddr.FQDN, port: r.DestAddr.Port}
 	if len(r.DestAddr.IP) > 0 {
 		h.req.host = r.DestAddr.IP.String()
 	}

@@ -47,7 +47,7 @@ func (s *Server) socksAssociate(ctx context.Context, c *clientConn, br *bufio.Re
 	s.addAssociation(a)
 	defer s.removeAssociation(a)
 	defer c.Close()
-	if _, err := c.Write(appendReply(nil, replySucceeded, a.relay.LocalAddr())); err != nil {
+	if _, err := c.Write(req.reply(replySucceeded, a.relay.LocalAddr())); err != nil {
 		a.close()
 		return
 	}

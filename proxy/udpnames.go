@@ -100,7 +100,7 @@ func (ns *names) ask(ctx context.Context, a *association, host string) *name {
 
 // answer looks a name up and sends what waited for it.
 func (ns *names) answer(ctx context.Context, a *association, host string, n *name) {
-	addr, err := a.srv.lookup(ctx, host)
+	addr, err := a.srv.lookup(ctx, "ip", host)
 	ns.mu.Lock()
 	n.addr, n.err, n.until = addr, err, time.Now().Add(nameLife)
 	if err != nil {
@@ -120,32 +120,4 @@ func (ns *names) answer(ctx context.Context, a *association, host string, n *nam
 		}
 		a.send(d.payload, netip.AddrPortFrom(addr, d.port))
 	}
-}
-
-// lookup returns the preferred address of a destination's host, in canonical
-// form, if it may be asked for.
-func (s *Server) lookup(ctx context.Context, host string) (netip.Addr, error) {
-	host, err := canonicalHost(host)
-	if err != nil {
-		return netip.Addr{}, err
-	}
-	if addr, err := netip.ParseAddr(host); err == nil {
-		return addr, checkAddr(addr)
-	}
-	if isLocalhost(host) {
-		return netip.Addr{}, localError(host + " is this machine")
-	}
-	if s.cfg.Lookup == nil {
-		return netip.Addr{}, errors.ErrUnsupported
-	}
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.DialTimeout)
-	defer cancel()
-	addrs, err := s.cfg.Lookup(ctx, "ip", host)
-	if err != nil {
-		return netip.Addr{}, &dialError{host, err}
-	}
-	if len(addrs) == 0 {
-		return netip.Addr{}, &dialError{host, errors.New("no address")}
-	}
-	return addrs[0].Unmap().WithZone(""), nil
 }

@@ -71,7 +71,8 @@ func (c *client) serve(ctx context.Context, keeper *tunnel.Keeper, stack *netsta
 	defer memory.stop()
 	gate := &gate{keeper: keeper, dial: stack.DialContext, stack: stack, wait: c.wait}
 	router := newRouter(c.names, gate)
-	c.proxy.Dial, c.proxy.ListenPacket, c.proxy.Lookup = router.dialContext, router.listenPacket, router.lookup
+	c.proxy.Dial, c.proxy.Listen, c.proxy.ListenPacket = router.dialContext, gate.listen, router.listenPacket
+	c.proxy.Lookup, c.proxy.LookupAddr = router.lookup, router.lookupAddr
 	c.proxy.ConnsChanged, c.proxy.Logger = memory.count, c.log
 	c.proxy.DialTimeout = dialTimeout + c.wait
 	c.proxy.Files = map[string]proxy.File{

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"syscall"
@@ -15,8 +16,9 @@ import (
 )
 
 // gate is the only way into the tunnel: while it is down, who wants to pass
-// waits, for a time, and is then told why. Its methods may be called concurrently. The error of each is a
-// *proxy.DownError if the tunnel did not come up in time.
+// waits, for a time, and is then told why. Its methods may be called
+// concurrently. The error of each is a *proxy.DownError if the tunnel did not
+// come up in time.
 type gate struct {
 	keeper interface {
 		State() (tunnel.State, <-chan struct{})
@@ -40,6 +42,27 @@ func (g *gate) listenPacket(ctx context.Context, network, address string) (net.P
 // lookup looks a name up in the tunnel.
 func (g *gate) lookup(ctx context.Context, network, host string) ([]netip.Addr, error) {
 	return pass(ctx, g, func() ([]netip.Addr, error) { return g.stack.LookupNetIP(ctx, network, host) })
+}
+
+// lookupAddr looks the name of an address up in the tunnel.
+func (g *gate) lookupAddr(ctx context.Context, addr netip.Addr) (string, error) {
+	return pass(ctx, g, func() (string, error) { return g.stack.LookupAddr(ctx, addr) })
+}
+
+// listen listens in the tunnel. An empty address is any port of the inner
+// address, so that the listener can tell it, and ends with it.
+func (g *gate) listen(ctx context.Context, network, address string) (net.Listener, error) {
+	return pass(ctx, g, func() (net.Listener, error) {
+		if address != "" {
+			return g.stack.Listen(network, address)
+		}
+		for _, addr := range g.stack.Addrs() {
+			if addr.Is6() == (network == "tcp6") {
+				return g.stack.Listen(network, net.JoinHostPort(addr.String(), "0"))
+			}
+		}
+		return nil, fmt.Errorf("no inner address for %s: %w", network, syscall.EAFNOSUPPORT)
+	})
 }
 
 // pass does what needs the tunnel once that is up, and again if it went down

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,8 +23,10 @@ type router struct {
 	names           naming
 	tunnel, outside network
 
-	// listenTunnel opens a UDP socket in the tunnel.
-	listenTunnel func(ctx context.Context, network, address string) (net.PacketConn, error)
+	// listenTunnel opens a UDP socket in the tunnel, reverseTunnel and
+	// reverseOutside find the name of an address.
+	listenTunnel                  func(ctx context.Context, network, address string) (net.PacketConn, error)
+	reverseTunnel, reverseOutside func(ctx context.Context, addr netip.Addr) (string, error)
 
 	mu    sync.Mutex
 	found map[netip.Addr]string // the name that led to an address, for listenPacket
@@ -43,7 +46,7 @@ type lookupFunc func(ctx context.Context, network, host string) ([]netip.Addr, e
 // network, as any program uses it.
 func newRouter(names naming, g *gate) *router {
 	return &router{
-		names: names, listenTunnel: g.listenPacket,
+		names: names, listenTunnel: g.listenPacket, reverseTunnel: g.lookupAddr, reverseOutside: reverseOutside,
 		tunnel:  network{dial: g.dialContext, lookup: g.lookup},
 		outside: network{dial: (&net.Dialer{}).DialContext, lookup: net.DefaultResolver.LookupNetIP},
 	}
@@ -118,6 +121,26 @@ func (r *router) lookup(ctx context.Context, network, host string) ([]netip.Addr
 		r.remember(name, addrs)
 	}
 	return addrs, err
+}
+
+// lookupAddr finds the name of an address where the address itself is reached.
+func (r *router) lookupAddr(ctx context.Context, addr netip.Addr) (string, error) {
+	switch d := r.names.rules.MatchAddr(netip.AddrPortFrom(addr, 0)); {
+	case d == route.Tunnel:
+		return r.reverseTunnel(ctx, addr)
+	case d == route.Direct && reachable(addr):
+		return r.reverseOutside(ctx, addr)
+	}
+	return "", blocked(addr.String())
+}
+
+// reverseOutside asks this machine's resolver.
+func reverseOutside(ctx context.Context, addr netip.Addr) (string, error) {
+	names, err := net.DefaultResolver.LookupAddr(ctx, addr.String())
+	if err != nil {
+		return "", err
+	}
+	return strings.TrimSuffix(names[0], "."), nil // there is one, without an error
 }
 
 // maxFound bounds what is remembered of names.

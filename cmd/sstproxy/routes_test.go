@@ -61,10 +61,44 @@ func routerFor(t *testing.T, o nameOptions, n *notes) *router {
 		t.Fatal(err)
 	}
 	return &router{
-		names:        names,
-		tunnel:       network{dial: n.dial("tunnel"), lookup: n.lookup("tunnel")},
-		outside:      network{dial: n.dial("direct"), lookup: n.lookup("direct")},
-		listenTunnel: func(context.Context, string, string) (net.PacketConn, error) { return n, nil },
+		names:         names,
+		tunnel:        network{dial: n.dial("tunnel"), lookup: n.lookup("tunnel")},
+		outside:       network{dial: n.dial("direct"), lookup: n.lookup("direct")},
+		listenTunnel:  func(context.Context, string, string) (net.PacketConn, error) { return n, nil },
+		reverseTunnel: n.reverse("tunnel"), reverseOutside: n.reverse("direct"),
+	}
+}
+
+// reverse finds names of addresses.
+func (n *notes) reverse(where string) func(context.Context, netip.Addr) (string, error) {
+	return func(_ context.Context, addr netip.Addr) (string, error) {
+		n.list = append(n.list, where+" asks "+addr.String())
+		return where + ".example", nil
+	}
+}
+
+// TestRouterLookupAddr: where the name of an address is asked.
+func TestRouterLookupAddr(t *testing.T) {
+	split := nameOptions{route: []string{"10.0.0.0/8", "10.9.0.0/16=block", "192.0.2.0/24:80"}, otherwise: "direct"}
+	for _, tt := range []struct {
+		o          nameOptions
+		addr, want string
+		err        error
+	}{
+		{nameOptions{}, "192.0.2.1", "tunnel", nil},
+		{split, "10.0.0.1", "tunnel", nil},
+		{split, "::ffff:10.0.0.1", "tunnel", nil},
+		{split, "10.9.0.1", "", proxy.ErrBlocked},
+		{split, "192.0.2.1", "direct", nil},
+		{split, "127.0.0.1", "", proxy.ErrBlocked},
+		{nameOptions{otherwise: "block"}, "192.0.2.1", "", proxy.ErrBlocked},
+	} {
+		var n notes
+		r := routerFor(t, tt.o, &n)
+		got, err := r.lookupAddr(t.Context(), netip.MustParseAddr(tt.addr))
+		if !errors.Is(err, tt.err) || tt.want != "" && (got != tt.want+".example" || !slices.Equal(n.list, []string{tt.want + " asks " + tt.addr})) || tt.want == "" && n.list != nil {
+			t.Errorf("%v: got %q, %v, asked %q; want %q, %v", tt.addr, got, err, n.list, tt.want, tt.err)
+		}
 	}
 }
 

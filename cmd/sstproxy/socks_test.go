@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"encoding/binary"
 	"io"
 	"net"
@@ -15,9 +16,8 @@ import (
 	"sstproxy/tunnel/tunneltest"
 )
 
-// socksRequest sends one SOCKS5 request without authentication, for an IPv4
-// address, and returns the connection and the bound address of the reply.
-func socksRequest(t *testing.T, proxy string, command byte, to netip.AddrPort) (net.Conn, netip.AddrPort) {
+// socksDial opens a connection to a proxy.
+func socksDial(t *testing.T, proxy string) net.Conn {
 	t.Helper()
 	u, err := url.Parse(proxy)
 	if err != nil {
@@ -29,6 +29,14 @@ func socksRequest(t *testing.T, proxy string, command byte, to netip.AddrPort) (
 	}
 	t.Cleanup(func() { c.Close() })
 	c.SetDeadline(time.Now().Add(patience))
+	return c
+}
+
+// socksRequest sends one SOCKS5 request without authentication, for an IPv4
+// address, and returns the connection and the bound address of the reply.
+func socksRequest(t *testing.T, proxy string, command byte, to netip.AddrPort) (net.Conn, netip.AddrPort) {
+	t.Helper()
+	c := socksDial(t, proxy)
 	request := append([]byte{5, 1, 0, 5, command, 0, 1}, to.Addr().AsSlice()...)
 	if _, err := c.Write(binary.BigEndian.AppendUint16(request, to.Port())); err != nil {
 		t.Fatal(err)
@@ -105,4 +113,69 @@ func TestUDPAssociate(t *testing.T) {
 	if site.Count(tunneltest.EventIPCPOpened) <= n {
 		t.Error("no new session")
 	}
+}
+
+// BIND listens on the inner address.
+func TestBind(t *testing.T) {
+	site, network := startNetwork(t)
+	c := start(t, withPassword, connectArgs(site.Addr().String(), caFile(t, site.CA()))...)
+	anybody := netip.AddrPortFrom(netip.IPv4Unspecified(), 0)
+	client, bound := socksRequest(t, c.proxyURL(t, "socks5h://"), 2, anybody)
+	if !demoNetwork.Contains(bound.Addr()) {
+		t.Fatalf("bound to %v, want an address of %v", bound, demoNetwork)
+	}
+	peer, err := network.DialContext(t.Context(), "tcp", bound.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	if from := socksReply(t, client); from.String() != peer.LocalAddr().String() {
+		t.Errorf("got peer %v, want %v", from, peer.LocalAddr())
+	}
+	for _, pair := range [][2]net.Conn{{client, peer}, {peer, client}} {
+		if _, err := io.WriteString(pair[0], "hello"); err != nil {
+			t.Fatal(err)
+		}
+		if b, err := io.ReadAll(io.LimitReader(pair[1], 5)); err != nil || string(b) != "hello" {
+			t.Errorf("got %q, %v", b, err)
+		}
+	}
+	// With another address there is nothing to wait for.
+	client, _ = socksRequest(t, c.proxyURL(t, "socks5h://"), 2, anybody)
+	if err := site.SetPool(netip.MustParsePrefix("10.98.0.0/24"), demoGateway); err != nil {
+		t.Fatal(err)
+	}
+	site.Line().Reset()
+	if b, err := io.ReadAll(client); err != nil || len(b) != 10 || b[1] != 3 {
+		t.Errorf("got % x, %v, want reply 3", b, err)
+	}
+}
+
+// SOCKS4A and RESOLVE have their names looked up in the tunnel.
+func TestSOCKSNames(t *testing.T) {
+	site := startSite(t)
+	c := start(t, withPassword, connectArgs(site.Addr().String(), caFile(t, site.CA()))...)
+	proxy := c.proxyURL(t, "socks5h://")
+	resolve := append([]byte{5, 1, 0, 5, 0xf0, 0, 3, byte(len(demoHost))}, demoHost+"\x00\x00"...)
+	for request, want := range map[string]string{
+		string(resolve): "\x05\x00\x05\x00\x00\x01" + string(demoWeb.AsSlice()) + "\x00\x00",
+		"\x05\x01\x00\x05\xf1\x00\x01\x0a\x63\x00\x50\x00\x00":       "\x05\x00\x05\x04\x00\x01\x00\x00\x00\x00\x00\x00", // there is no reverse zone
+		"\x04\xf0\x00\x00\x00\x00\x00\x01me\x00" + demoHost + "\x00": "\x00\x5a\x00\x00" + string(demoWeb.AsSlice()),
+	} {
+		client := socksDial(t, proxy)
+		if _, err := io.WriteString(client, request); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(client); err != nil || string(got) != want {
+			t.Errorf("% x: got % x, %v, want % x", request, got, err, want)
+		}
+	}
+	client := socksDial(t, proxy)
+	if _, err := io.WriteString(client, "\x04\x01\x00\x50\x00\x00\x00\x01me\x00"+demoHost+"\x00"); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(io.LimitReader(client, 8)); err != nil || b[1] != 90 {
+		t.Fatalf("got % x, %v", b, err)
+	}
+	wantPage(t, client, bufio.NewReader(client))
 }
