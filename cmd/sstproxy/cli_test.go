@@ -139,7 +139,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"run", "vpn.example.com", "--ready-probe", "host:0", "--", "go"}, nil, "--ready-probe host:0: the port must be 1 to 65535", "sstproxy run"},
 		{[]string{"wait", "--for", "host"}, nil, "--for host: want HOST:PORT", "sstproxy wait"},
 		{[]string{"wait", "--timeout", "0s"}, nil, "--timeout 0s: want more than 0", "sstproxy wait"},
-		{[]string{"health", "extra"}, nil, `unexpected argument "extra"`, "sstproxy health"},
+		{[]string{"health", "a", "b"}, nil, `unexpected argument "b"`, "sstproxy health"},
 		{[]string{"health", "--listen", "127.0.0.1:0"}, nil, "--listen 127.0.0.1:0: want the port that the running sstproxy has", "sstproxy health"},
 		{[]string{"health", "--listen", "socks5://127.0.0.1:1"}, nil, "--listen: want one that speaks HTTP", "sstproxy health"},
 		{[]string{"health", "--listen", "nowhere"}, nil, "want HOST:PORT", "sstproxy health"},

@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"sstproxy/proxy"
@@ -21,6 +22,7 @@ import (
 // flags that it was started with, so that in one environment both find the same.
 type instanceOptions struct {
 	local   localOptions
+	from    profileOptions
 	timeout time.Duration
 }
 
@@ -29,6 +31,7 @@ func (o *instanceOptions) define(fs *pflag.FlagSet, timeout time.Duration) {
 	fs.StringArrayVar(&o.local.listen, "listen", []string{defaultListen}, "the `WHERE` of --listen that the running sstproxy was given")
 	fs.StringVar(&o.local.proxyUser, "proxy-user", "", "the `NAME` of its --proxy-user, if it has one")
 	fs.StringVar(&o.local.proxyPasswordFile, "proxy-password-file", "", "read the password from `FILE`; - is standard input, /dev/fd/N\nan open descriptor. Else SSTPROXY_PROXY_PASSWORD, else a prompt")
+	o.from.define(fs)
 	fs.DurationVar(&o.timeout, "timeout", timeout, "give up after `TIME`")
 }
 
@@ -42,8 +45,36 @@ type instance struct {
 	password string
 }
 
-// instance finds the first listener that speaks HTTP, and reads the password.
-func (a *app) instance(ctx context.Context, o *instanceOptions) (*instance, error) {
+// atMostProfile checks for no argument, or one PROFILE.
+func atMostProfile(cmd *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return usage(cmd, fmt.Errorf("unexpected argument %q", args[1]))
+	}
+	return nil
+}
+
+// profile takes the listeners and the login from a profile, if one is named.
+func (o *instanceOptions) profile(a *app, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	profiles, err := a.profiles(o.from.config, args, new(options))
+	if err != nil {
+		return err
+	}
+	if profiles[0].name == "" {
+		return fmt.Errorf("%q is no PROFILE", args[0])
+	}
+	o.local = profiles[0].options.local
+	return nil
+}
+
+// instance finds the first listener that speaks HTTP, of the profile that args
+// may name or else of the flags, and reads the password.
+func (a *app) instance(ctx context.Context, o *instanceOptions, args []string) (*instance, error) {
+	if err := o.profile(a, args); err != nil {
+		return nil, err
+	}
 	if o.timeout <= 0 {
 		return nil, fmt.Errorf("--timeout %v: want more than 0", o.timeout)
 	}

@@ -52,6 +52,7 @@ func untilSignal() context.Context {
 // app holds what a command may touch of the world outside.
 type app struct {
 	args           []string // the command line
+	asking         turn     // at the terminal
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	env            func(string) (string, bool)
@@ -61,7 +62,7 @@ type app struct {
 // the process: tests call it with a context, streams and an environment of
 // their own.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, env func(string) (string, bool)) int {
-	a := &app{args: args, stdin: stdin, stdout: stdout, stderr: stderr, env: env}
+	a := &app{args: args, asking: newTurn(), stdin: stdin, stdout: stdout, stderr: stderr, env: env}
 	root := a.root()
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)

@@ -43,12 +43,34 @@ func (a *app) readSecret(ctx context.Context, s secret) (string, error) {
 	if !terminal {
 		return "", fmt.Errorf("no password for %s: give %s FILE or %s", s.who, s.flag, s.env)
 	}
+	if err := a.asking.acquire(ctx); err != nil {
+		return "", err
+	}
+	defer a.asking.release()
 	password, err := prompt(ctx, tty, a.stderr, "Password for "+oneLine(s.who)+": ")
 	if err != nil {
 		return "", err
 	}
 	return password, named("the prompt", checkPassword(password))
 }
+
+// turn is whose turn it is at the terminal: profiles with one-time passwords may
+// ask at any time.
+type turn chan struct{}
+
+func newTurn() turn { return make(turn, 1) }
+
+// acquire waits for the turn. When ctx ends first, it returns the cause.
+func (t turn) acquire(ctx context.Context) error {
+	select {
+	case t <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (t turn) release() { <-t }
 
 // terminalOf returns the terminal that a stream is, if it is one.
 func terminalOf(stream io.Reader) (tty *os.File, ok bool) {

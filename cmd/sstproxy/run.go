@@ -81,7 +81,8 @@ server refused the credentials.`,
 		Example: `  sstproxy run vpn.example.com -u alice -- curl http://intranet/
   sstproxy run vpn.example.com -u alice --ready-probe db:5432 -- make deploy
   sstproxy run vpn.example.com -u alice --isolate -- ping intranet`,
-		Args: commandArguments,
+		Args:              commandArguments,
+		ValidArgsFunction: a.completeProfile,
 	}
 	attach(cmd, append(o.groups(), newGroup("Profiles", from.define)))
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

@@ -100,6 +100,12 @@ func (s *screen) waiting(now, last tunnel.State) {
 	fmt.Fprintf(s.w, "%s: %s; %s\n", what, oneLine(explain(now.Cause).what), nextTry(now))
 }
 
-func (s *screen) stopping() { fmt.Fprintln(s.w, "disconnecting; Ctrl-C again quits at once") }
+func (s *screen) stopping() {
+	if s.shared {
+		fmt.Fprintln(s.w, "disconnecting")
+		return
+	}
+	fmt.Fprintln(s.w, "disconnecting; Ctrl-C again quits at once")
+}
 
 func (s *screen) down() { fmt.Fprintln(s.w, "disconnected") }

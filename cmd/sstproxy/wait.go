@@ -34,15 +34,16 @@ func (o *waitOptions) groups() []group {
 func (a *app) waitCommand() *cobra.Command {
 	var o waitOptions
 	cmd := &cobra.Command{
-		Use:   "wait",
+		Use:   "wait [PROFILE]",
 		Short: "Wait until a running sstproxy has its tunnel up, or reaches a host",
 		Long: `Waits for an sstproxy on this machine, which need not run yet. Exit codes: 0 it
 is so far, 1 it was not in time, 2 wrong usage.`,
-		Example: "  sstproxy connect vpn.example.com -u alice --password-file secret &\n  sstproxy wait --for db.corp:5432 --timeout 30s",
-		Args:    arguments(),
+		Example:           "  sstproxy connect vpn.example.com -u alice --password-file secret &\n  sstproxy wait --for db.corp:5432 --timeout 30s",
+		ValidArgsFunction: a.completeProfile,
+		Args:              atMostProfile,
 	}
 	attach(cmd, o.groups())
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := a.applyEnvironment(cmd); err != nil {
 			return err
 		}
@@ -51,7 +52,7 @@ is so far, 1 it was not in time, 2 wrong usage.`,
 				return usage(cmd, err)
 			}
 		}
-		i, err := a.instance(cmd.Context(), &o.instanceOptions)
+		i, err := a.instance(cmd.Context(), &o.instanceOptions, args)
 		if err != nil {
 			return usage(cmd, err)
 		}
