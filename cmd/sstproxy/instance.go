@@ -132,6 +132,9 @@ func (e *instanceError) Error() string { return e.what }
 
 func (i *instance) dial(ctx context.Context) (net.Conn, error) {
 	c, err := (&net.Dialer{}).DialContext(ctx, i.where.Network, i.where.Address)
+	if ctx.Err() != nil {
+		return nil, i.silent()
+	}
 	if err != nil {
 		return nil, &instanceError{what: fmt.Sprintf("no sstproxy answers at %v: %v", i.where, plainCause(err)),
 			hint: "start it, or say with --listen where it is"}
@@ -167,11 +170,16 @@ func (i *instance) ask(ctx context.Context, req *http.Request) (resp *http.Respo
 	}
 	switch {
 	case ctx.Err() != nil:
-		return nil, nil, &instanceError{what: fmt.Sprintf("the sstproxy at %v has not answered", i.where), hint: "see its log"}
+		return nil, nil, i.silent()
 	case err != nil:
 		return nil, nil, i.stranger("gives no answer: " + plainCause(err).Error())
 	}
 	return resp, body, i.refusal(resp)
+}
+
+// silent is about an answer that did not come in time.
+func (i *instance) silent() *instanceError {
+	return &instanceError{what: fmt.Sprintf("the sstproxy at %v has not answered", i.where), hint: "see its log"}
 }
 
 // stranger is about what answers and is not sstproxy, by what is known.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -37,7 +38,7 @@ func (p *program) ready(ctx context.Context, info tunnel.Info, stack *netstack.S
 		return nil
 	case p.probe == "":
 		failed := &probeError{what: "no name server in the tunnel answers", hint: "--ready-probe HOST:PORT waits for something else, --ready-probe none for nothing"}
-		return p.until(ctx, failed, func(ctx context.Context) error { return askNames(ctx, stack) })
+		return p.until(ctx, failed, func(ctx context.Context) error { return askNames(ctx, stack.LookupNetIP) })
 	}
 	failed := &probeError{what: p.probe + " takes no connection through the tunnel", hint: "check HOST:PORT of --ready-probe; --connect-timeout TIME waits longer"}
 	return p.until(ctx, failed, func(ctx context.Context) error {
@@ -76,8 +77,8 @@ func (p *program) until(ctx context.Context, failed *probeError, probe func(cont
 }
 
 // askNames succeeds when a name server has answered, whatever it says.
-func askNames(ctx context.Context, stack *netstack.Stack) error {
-	_, err := stack.LookupNetIP(ctx, "ip4", probeName)
+func askNames(ctx context.Context, lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)) error {
+	_, err := lookup(ctx, "ip4", probeName)
 	if dns, ok := errors.AsType[*net.DNSError](err); ok && !dns.IsTimeout && !errors.Is(err, netstack.ErrDown) && ctx.Err() == nil {
 		return nil
 	}

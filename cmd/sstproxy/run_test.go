@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"io"
 	"net"
 	"net/http"
@@ -10,8 +11,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"sstproxy/netstack"
 	"sstproxy/tunnel/tunneltest"
 )
 
@@ -195,34 +200,78 @@ func TestRunLost(t *testing.T) {
 	}
 }
 
-// The command starts when something answers in the tunnel.
-func TestRunReadyProbe(t *testing.T) {
+// The command starts when something answers in the tunnel, if there is anything
+// to ask.
+func TestRunReady(t *testing.T) {
 	server := startDemoServer(t)
-	web := net.JoinHostPort(demoHost, "80")
-	if got := try(t.Context(), withPassword, runArgs(t, server, []string{"--ready-probe", web}, "sh", "-c", "exit 5")...); got.code != 5 {
-		t.Errorf("probe of %s: got %+v", web, got)
-	}
-	for probe, what := range map[string]string{
-		"10.99.0.80:81":  "10.99.0.80:81 takes no connection through the tunnel: ",
-		"nowhere.demo:1": "no such host",
+	silent := startServer(t, tunneltest.Config{Attach: tunneltest.Reflect, DNS: []netip.Addr{netip.MustParseAddr("10.99.0.1")}})
+	nameless := startServer(t, tunneltest.Config{Attach: tunneltest.Reflect, DNS: []netip.Addr{}})
+	for name, tt := range map[string]struct {
+		server *tunneltest.Server
+		flags  []string
+	}{
+		"probe":           {server, []string{"--ready-probe", net.JoinHostPort(demoHost, "80")}},
+		"no probe":        {silent, []string{"--ready-probe", "none"}},
+		"no name servers": {nameless, nil},
 	} {
-		got := try(t.Context(), withPassword, runArgs(t, server, []string{"--ready-probe", probe, "--connect-timeout", "700ms"}, "sh", "-c", "exit 5")...)
-		wantFailure(t, got, exitFailed, what, "--ready-probe")
+		if got := try(t.Context(), withPassword, runArgs(t, tt.server, tt.flags, "sh", "-c", "exit 5")...); got.code != 5 {
+			t.Errorf("%s: got %+v", name, got)
+		}
 	}
 }
 
-// Without another probe the name servers are asked, if there are any: they are
-// not there behind a server that carries nothing.
-func TestRunReadyNames(t *testing.T) {
-	silent := startServer(t, tunneltest.Config{Attach: tunneltest.Reflect, DNS: []netip.Addr{netip.MustParseAddr("10.99.0.1")}})
-	nameless := startServer(t, tunneltest.Config{Attach: tunneltest.Reflect, DNS: []netip.Addr{}})
-	got := try(t.Context(), withPassword, runArgs(t, silent, []string{"--connect-timeout", "700ms"}, "sh", "-c", "exit 5")...)
-	wantFailure(t, got, exitFailed, "no name server in the tunnel answers", "--ready-probe none")
-	if got := try(t.Context(), withPassword, runArgs(t, silent, []string{"--ready-probe", "none"}, "sh", "-c", "exit 5")...); got.code != 5 {
-		t.Errorf("no probe: got %+v", got)
-	}
-	if got := try(t.Context(), withPassword, runArgs(t, nameless, nil, "sh", "-c", "exit 5")...); got.code != 5 {
-		t.Errorf("no name servers: got %+v", got)
+// A probe is repeated for a time; what was the matter then is in the report.
+func TestProbeFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &program{patience: 2 * time.Second}
+		tries := 0
+		refused := func(ctx context.Context) error {
+			if tries++; ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return syscall.ECONNREFUSED
+		}
+		err := p.until(t.Context(), &probeError{what: "db:1 takes no connection through the tunnel", hint: "look"}, refused)
+		r := explain(err)
+		if r.code != exitFailed || r.what != "the tunnel is up, but db:1 takes no connection through the tunnel: connection refused" || r.hint != "look" || tries < 4 {
+			t.Errorf("got %+v after %d tries", r, tries)
+		}
+		tries = 0
+		third := func(context.Context) error {
+			if tries++; tries < 3 {
+				return syscall.ECONNREFUSED
+			}
+			return nil
+		}
+		if err := p.until(t.Context(), &probeError{}, third); err != nil || tries != 3 {
+			t.Errorf("got %v after %d tries", err, tries)
+		}
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(errStopped)
+		if err := p.until(ctx, &probeError{}, refused); err != errStopped {
+			t.Errorf("got %v, want the cause of the end", err)
+		}
+	})
+}
+
+// Whatever a name server says is an answer; silence and a tunnel that is down
+// are none.
+func TestAskNames(t *testing.T) {
+	for name, tt := range map[string]struct {
+		err      error
+		answered bool
+	}{
+		"addresses":      {nil, true},
+		"no such name":   {&net.DNSError{IsNotFound: true}, true},
+		"server failure": {&net.DNSError{IsTemporary: true}, true},
+		"silence":        {&net.DNSError{IsTimeout: true}, false},
+		"tunnel down":    {&net.DNSError{UnwrapErr: netstack.ErrDown}, false},
+		"other":          {net.UnknownNetworkError("x"), false},
+	} {
+		err := askNames(t.Context(), func(context.Context, string, string) ([]netip.Addr, error) { return nil, tt.err })
+		if answered := err == nil; answered != tt.answered {
+			t.Errorf("%s: got %v, want answered %t", name, err, tt.answered)
+		}
 	}
 }
 

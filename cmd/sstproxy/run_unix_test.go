@@ -3,6 +3,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -37,7 +38,7 @@ func TestRunSignals(t *testing.T) {
 	needs(t, "sh")
 	server := startDemoServer(t)
 	const script = `for s in INT TERM HUP USR1 USR2 QUIT; do trap "echo got-$s" $s; done
-		trap 'echo got-INT; n=$((n+1)); [ $n -lt 3 ] || exit 9' INT
+		trap 'n=$((n+1)); echo got-INT-$n; [ $n -lt 3 ] || exit 9' INT
 		echo begun; while :; do sleep 0.02; done`
 	c := spawnAlone(t, runArgs(t, server, nil, "sh", "-c", script)...)
 	c.stdout.wait(t, "begun")
@@ -47,11 +48,7 @@ func TestRunSignals(t *testing.T) {
 	}
 	for n := range 3 {
 		c.process.Signal(os.Interrupt)
-		for strings.Count(c.stdout.String(), "got-INT") <= n {
-			if line, changed := c.stdout.find("nothing like this"); line == "" && strings.Count(c.stdout.String(), "got-INT") <= n {
-				<-changed
-			}
-		}
+		c.stdout.wait(t, fmt.Sprint("got-INT-", n+1))
 	}
 	if got := c.end(t); got.code != 9 || strings.Contains(got.stderr, "sstproxy:") {
 		t.Errorf("got %+v, want the command's code 9", got)
