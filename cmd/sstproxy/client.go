@@ -31,6 +31,10 @@ type client struct {
 	view      view
 	log       *slog.Logger
 
+	// dial is how the program itself reaches what is behind the tunnel, by the
+	// names it was told and whatever the rules say; run sets it.
+	dial proxy.DialFunc
+
 	// up, if set, is called once when the tunnel is up for the first time. When
 	// it returns, or if it is nil, the client goes on until it is stopped or
 	// has to give up; an error ends it.
@@ -73,6 +77,7 @@ func (c *client) serve(ctx context.Context, keeper *tunnel.Keeper, stack *netsta
 	router := newRouter(c.names, gate)
 	c.proxy.Dial, c.proxy.Listen, c.proxy.ListenPacket = router.dialContext, gate.listen, router.listenPacket
 	c.proxy.Lookup, c.proxy.LookupAddr = router.lookup, router.lookupAddr
+	c.dial = newRouter(c.names.inTunnel(), gate).dialContext
 	c.proxy.ConnsChanged, c.proxy.Logger = memory.count, c.log
 	c.proxy.DialTimeout = dialTimeout + c.wait
 	c.proxy.Files = map[string]proxy.File{
@@ -94,7 +99,7 @@ func (c *client) serve(ctx context.Context, keeper *tunnel.Keeper, stack *netsta
 			}
 		})
 	}
-	c.startForwards(over, &wg, server, newRouter(c.names.inTunnel(), gate).dialContext, fail)
+	c.startForwards(over, &wg, server, c.dial, fail)
 	wg.Go(func() { c.whenUp(over, keeper, stack, fail) }) // ends with over
 	if !c.deaf {
 		defer onSignals(keeper.Reconnect, func() { logState(c.log, keeper, stack, server) }, func() { fail(errStopped) })()

@@ -34,7 +34,7 @@ func (e *probeError) Unwrap() error { return e.err }
 // ready waits until a probe has been answered through the tunnel.
 func (p *program) ready(ctx context.Context, info tunnel.Info, stack *netstack.Stack) error {
 	switch {
-	case p.probe == noProbe || p.probe == "" && len(info.IPv4.DNS) == 0:
+	case p.probe == noProbe || p.probe == "" && len(info.IPv4.DNS)+len(p.client.names.servers) == 0:
 		return nil
 	case p.probe == "":
 		failed := &probeError{what: "no name server in the tunnel answers", hint: "--ready-probe HOST:PORT waits for something else, --ready-probe none for nothing"}
@@ -42,7 +42,7 @@ func (p *program) ready(ctx context.Context, info tunnel.Info, stack *netstack.S
 	}
 	failed := &probeError{what: p.probe + " takes no connection through the tunnel", hint: "check HOST:PORT of --ready-probe; --connect-timeout TIME waits longer"}
 	return p.until(ctx, failed, func(ctx context.Context) error {
-		conn, err := stack.DialContext(ctx, "tcp", p.probe)
+		conn, err := p.client.dial(ctx, "tcp", p.probe)
 		if err == nil {
 			conn.Close()
 		}

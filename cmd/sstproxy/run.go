@@ -139,7 +139,7 @@ func (a *app) run(cmd *cobra.Command, from *profile, command []string, o *runOpt
 		a.stdin = strings.NewReader("") // it is the command's: there is nobody to ask for another password
 		c.proxy.User, c.proxy.Password = "run", rand.Text()
 		p.variables = proxyVariables(c.listeners[0].Addr().String(), url.UserPassword(c.proxy.User, c.proxy.Password))
-		c.up, c.deaf = p.run, true
+		p.client, c.up, c.deaf = c, p.run, true
 		if p.isolated != nil {
 			p.isolated.adapt(c)
 		}
@@ -240,6 +240,7 @@ type program struct {
 	variables      []string // that lead it into the VPN
 	probe          string   // what --ready-probe says
 	patience       time.Duration
+	client         *client
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	isolated       *isolation // nil: by the variables

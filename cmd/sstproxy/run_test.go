@@ -211,6 +211,8 @@ func TestRunReady(t *testing.T) {
 		flags  []string
 	}{
 		"probe":           {server, []string{"--ready-probe", net.JoinHostPort(demoHost, "80")}},
+		"name of ours":    {server, []string{"--host", "db.corp=10.99.0.80", "--ready-probe", "db.corp:80"}},
+		"past the rules":  {server, []string{"--else", "block", "--ready-probe", "10.99.0.80:80"}},
 		"no probe":        {silent, []string{"--ready-probe", "none"}},
 		"no name servers": {nameless, nil},
 	} {
