@@ -64,12 +64,12 @@ func TestRunCurl(t *testing.T) {
 // What the command sees: the variables in both cases, no password of the
 // account, in neither the environment nor the list of processes.
 func TestRunEnvironment(t *testing.T) {
-	needs(t, "sh")
+	needs(t, "ps")
 	server := startDemoServer(t)
 	c := spawn(t, "", []string{"SSTPROXY_PASSWORD=wonderland", "SSTPROXY_PROXY_PASSWORD=hunter2", "FTP_PROXY=x:1"},
-		runArgs(t, server, nil, "sh", "-c", `env; ps -ef 2>/dev/null; tr '\0' ' ' </proc/$PPID/cmdline`)...)
+		runArgs(t, server, nil, "sh", "-c", `env; ps -o args= -p $PPID`)...)
 	got := c.end(t)
-	if got.code != exitOK || strings.Contains(got.stdout, "wonderland") || strings.Contains(got.stdout, "hunter2") || strings.Contains(got.stdout, "FTP_PROXY") {
+	if got.code != exitOK || !strings.Contains(got.stdout, " -u alice ") || strings.Contains(got.stdout, "wonderland") || strings.Contains(got.stdout, "hunter2") || strings.Contains(got.stdout, "FTP_PROXY") {
 		t.Errorf("got code %d, stdout:\n%s", got.code, got.stdout)
 	}
 	values := map[string]string{}
