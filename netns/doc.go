@@ -5,8 +5,8 @@
 // [New] returns errors.ErrUnsupported.
 //
 // It is no container: the command sees the files, the processes and the Unix
-// sockets of its user. Only /etc/resolv.conf and /etc/nsswitch.conf are others,
-// and the sockets by which the C library would ask the machine's own name service
+// sockets of its user. Only /etc/resolv.conf, /etc/hosts and /etc/nsswitch.conf are
+// others, and the sockets by which the C library would ask the machine's own name service
 // answer no more.
 //
 // It knows nothing of what carries the packets; the functions of [Space] fit

@@ -25,7 +25,7 @@ const (
 )
 
 // made is what that process tells its parent, together with the descriptors of
-// the device, a routing socket and the command's resolv.conf.
+// the device, a routing socket, and the command's resolv.conf and hosts file.
 type made struct {
 	TUN     bool
 	Index   int      // of the device
@@ -33,6 +33,9 @@ type made struct {
 	Failed  string   // why there are no descriptors
 	Errno   syscall.Errno
 }
+
+// descriptorCount is how many these are.
+const descriptorCount = 4
 
 // Init makes the namespace and becomes the command, in the process that [New]
 // started for that; in any other it returns at once.
@@ -72,7 +75,7 @@ func prepare(fd int, kind string) error {
 	if err != nil {
 		return err
 	}
-	resolv, err := bindResolver()
+	resolv, hosts, err := bindResolver()
 	if err != nil {
 		return err
 	}
@@ -80,7 +83,7 @@ func prepare(fd int, kind string) error {
 	if err := dropCapabilities(); err != nil {
 		return err
 	}
-	return tell(fd, report, device, routes, resolv)
+	return tell(fd, report, device, routes, resolv, hosts)
 }
 
 // makeDevice opens the device and the socket for its addresses and routes.
@@ -165,7 +168,7 @@ func tell(fd int, report made, descriptors ...int) error {
 // hear reads a report and its descriptors, of which there are none if it tells
 // of a failure.
 func hear(fd int) (report made, descriptors []int, err error) {
-	b, rights := make([]byte, 8192), make([]byte, unix.CmsgSpace(3*int(unsafe.Sizeof(int32(0)))))
+	b, rights := make([]byte, 8192), make([]byte, unix.CmsgSpace(descriptorCount*int(unsafe.Sizeof(int32(0)))))
 	n, m, _, _, err := unix.Recvmsg(fd, b, rights, unix.MSG_CMSG_CLOEXEC)
 	if err != nil {
 		return report, nil, err

@@ -13,6 +13,9 @@ type Config struct {
 	Headroom  int
 	PutHeader func(frame []byte)
 
+	// Hosts are addresses of names that go before those in /etc/hosts.
+	Hosts map[string][]netip.Addr
+
 	noTUN bool // for tests: a veth pair where a TUN device would do
 }
 
@@ -28,8 +31,10 @@ type Link struct {
 	// MTU is the largest IP packet in octets; 0 means 1500. Below 1280 there is
 	// no IPv6 (RFC 8200 §5).
 	MTU int
-	// DNS are the name servers for /etc/resolv.conf, the preferred one first.
-	DNS []netip.Addr
+	// DNS are the name servers for /etc/resolv.conf, the preferred one first, and
+	// Search the domains that names without a dot are completed by.
+	DNS    []netip.Addr
+	Search []string
 }
 
 // ForbiddenError means that this user may have no namespaces here.

@@ -93,7 +93,7 @@ func join(socket *os.File, cfg Config) (*Space, error) {
 	if err == nil && report.Failed != "" {
 		err = &initError{report.Failed, report.Errno}
 	}
-	if err == nil && len(fds) != 3 {
+	if err == nil && len(fds) != descriptorCount {
 		err = errors.New("descriptors are missing")
 	}
 	if err != nil {
@@ -102,6 +102,11 @@ func join(socket *os.File, cfg Config) (*Space, error) {
 	s := &Space{
 		init: socket, missing: report.Missing, queue: newQueue(cfg.Headroom, cfg.PutHeader),
 		routes: rtnetlink{fds[1]}, index: report.Index, resolv: os.NewFile(uintptr(fds[2]), resolvConf),
+	}
+	hosts := os.NewFile(uintptr(fds[3]), hostsFile)
+	defer hosts.Close()
+	if err := writeHosts(hosts, cfg.Hosts); err != nil {
+		return nil, fmt.Errorf("netns: %s: %w", hostsFile, err)
 	}
 	if s.device, err = newDevice(os.NewFile(uintptr(fds[0]), deviceName), report.TUN); err != nil {
 		return nil, fmt.Errorf("netns: %w", err)
@@ -157,8 +162,7 @@ func (s *Space) SetLink(l Link) error {
 	if l.InterfaceID != s.link.InterfaceID {
 		s.learned = nil
 	}
-	l.Addrs, l.DNS = slices.Clone(l.Addrs), slices.Clone(l.DNS)
-	s.link = l
+	s.link = Link{InterfaceID: l.InterfaceID, MTU: l.MTU} // for what routers advertise later
 	s.queue.setMTU(l.MTU)
 	if err := s.routes.setUp(s.index, l.MTU); err != nil {
 		return fmt.Errorf("netns: mtu %d: %w", l.MTU, err)
@@ -166,7 +170,7 @@ func (s *Space) SetLink(l Link) error {
 	if err := s.assign(l.wanted(s.learned)); err != nil {
 		return err
 	}
-	if err := writeResolver(s.resolv, l.DNS); err != nil {
+	if err := writeResolver(s.resolv, l); err != nil {
 		return fmt.Errorf("netns: %s: %w", resolvConf, err)
 	}
 	return nil

@@ -58,6 +58,10 @@ func obey() {
 		case "resolver":
 			b, _ := os.ReadFile(resolvConf)
 			fmt.Println(strings.Join(strings.Fields(string(b)), " "))
+		case "hosts":
+			b, _ := os.ReadFile(hostsFile)
+			line, _, _ := strings.Cut(string(b), "\n")
+			fmt.Println(line, strings.Contains(string(b), "localhost"))
 		case "echo4":
 			fmt.Println(echo("192.0.2.7:7"))
 		case "echo6":
@@ -142,7 +146,7 @@ func begin(t *testing.T, pair bool, link Link) *command {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := New(cmd, Config{noTUN: pair})
+	s, err := New(cmd, Config{noTUN: pair, Hosts: map[string][]netip.Addr{"db": {server}}})
 	if forbidden, ok := errors.AsType[*ForbiddenError](err); ok {
 		t.Skip(forbidden)
 	}
@@ -208,7 +212,7 @@ var (
 // of the machinery.
 func TestSpace(t *testing.T) {
 	eachDevice(t, func(t *testing.T, pair bool) {
-		c := begin(t, pair, Link{Addrs: []netip.Addr{first}, MTU: 1432, DNS: []netip.Addr{server}})
+		c := begin(t, pair, Link{Addrs: []netip.Addr{first}, MTU: 1432, DNS: []netip.Addr{server}, Search: []string{"corp.example", "example"}})
 		c.want(t, "interfaces", "2 lo sstp0 1432 <nil>")
 		rights := "0000000000000000"
 		if os.Getuid() == 0 {
@@ -216,7 +220,9 @@ func TestSpace(t *testing.T) {
 		}
 		c.want(t, "capabilities", rights)
 		c.want(t, "descriptors", "[]")
-		c.want(t, "resolver", "# of the tunnel nameserver 192.0.2.53")
+		c.want(t, "resolver", "# of the tunnel nameserver 192.0.2.53 search corp.example example")
+		machine, _ := os.ReadFile(hostsFile)
+		c.want(t, "hosts", fmt.Sprint("192.0.2.53\tdb ", strings.Contains(string(machine), "localhost")))
 		c.want(t, "echo4", "10.1.0.1")
 	})
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"os/exec"
@@ -10,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+
+	"github.com/spf13/cobra"
 
 	"sstproxy/netns"
 	"sstproxy/netstack"
@@ -25,6 +28,7 @@ type isolation struct {
 	cancel context.CancelFunc // tells the command to end
 	begun  atomic.Bool
 	log    *slog.Logger
+	search []string
 	addrs  []netip.Addr // of the link; joint's lock guards them
 
 	join sync.Once
@@ -32,12 +36,37 @@ type isolation struct {
 	wg   sync.WaitGroup
 }
 
+// checkIsolated finds what a command in a network of its own can't have: all of
+// that network goes through the tunnel, and the program's own has no part in it.
+func (o *options) checkIsolated() error {
+	for _, f := range []struct {
+		flag string
+		used bool
+	}{
+		{"--local-forward", len(o.forwards.local) > 0}, {"--remote-forward", len(o.forwards.remote) > 0},
+		{"--route", len(o.names.route) > 0},
+		{"--else " + o.names.otherwise, o.names.otherwise != "tunnel"},
+	} {
+		if f.used {
+			return fmt.Errorf("--isolate: not with %s: all that the command does goes through the tunnel, and nothing else does", f.flag)
+		}
+	}
+	return nil
+}
+
 // isolate makes the network of the command, which is started but for its
 // program: whether that can be done should be known before anything is dialled.
-func (p *program) isolate() error {
+func (p *program) isolate(parsed *cobra.Command, o *runOptions) error {
+	names, err := o.names.naming()
+	if err != nil {
+		return usage(parsed, err)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cmd := p.command(ctx, nil)
-	space, err := netns.New(cmd, netns.Config{Headroom: tunnel.Headroom, PutHeader: tunnel.PutHeader})
+	space, err := netns.New(cmd, netns.Config{Headroom: tunnel.Headroom, PutHeader: tunnel.PutHeader, Hosts: names.hosts})
+	if errors.Is(err, errors.ErrUnsupported) {
+		err = usage(parsed, errors.New("--isolate: only Linux has networks for single commands"))
+	}
 	if err != nil {
 		cancel()
 		return err
@@ -48,7 +77,7 @@ func (p *program) isolate() error {
 
 // adapt makes a client carry the packets, and says what the command will lack.
 func (i *isolation) adapt(c *client) {
-	c.isolated, i.log = i, c.log
+	c.isolated, i.log, i.search = i, c.log, c.names.search
 	for _, what := range i.space.Missing() {
 		c.log.Warn("the command's network lacks something", "what", what)
 	}
@@ -114,7 +143,7 @@ func isICMPv6(b []byte) bool { return len(b) >= 40 && b[0]>>4 == 6 && b[6] == 58
 
 // set gives the command's network a link.
 func (i *isolation) set(l netstack.Link) error {
-	link := netns.Link{InterfaceID: l.InterfaceID, MTU: l.MTU, DNS: l.DNS}
+	link := netns.Link{InterfaceID: l.InterfaceID, MTU: l.MTU, DNS: l.DNS, Search: i.search}
 	for _, p := range l.Addrs {
 		link.Addrs = append(link.Addrs, p.Addr())
 	}

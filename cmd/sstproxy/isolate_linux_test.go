@@ -231,6 +231,27 @@ func TestIsolateReconnect(t *testing.T) {
 	}
 }
 
+// What is said of names holds for the command, and what would go past the tunnel
+// or through the program's own network is refused.
+func TestIsolateOptions(t *testing.T) {
+	needsNamespaces(t)
+	needs(t, "getent")
+	server := startDemoServer(t)
+	flags := isolated("--host", "db=10.99.0.7", "--search", "demo", "--dns", demoGateway.String())
+	got := try(t.Context(), withPassword, runArgs(t, server, flags, "sh", "-c", "getent ahostsv4 db intranet; cat /etc/resolv.conf")...)
+	for _, want := range []string{"10.99.0.7 ", demoWeb.String() + " ", "search demo\n"} {
+		if !strings.Contains(got.stdout, want) {
+			t.Errorf("got %+v, want %q in it", got, want)
+		}
+	}
+	for flag, value := range map[string]string{"--else": "direct", "--route": "10.0.0.0/8", "-L": "0:a:1", "-R": "1:a:1", "--host": "a"} {
+		got := try(t.Context(), withPassword, runArgs(t, server, isolated(flag, value), "true")...)
+		if got.code != exitUsage {
+			t.Errorf("%s %s: got %+v, want wrong usage", flag, value, got)
+		}
+	}
+}
+
 // Where namespaces are forbidden the report names the setting and the way without.
 func TestIsolateForbidden(t *testing.T) {
 	err := &netns.ForbiddenError{Setting: "user.max_user_namespaces is 0", Remedy: "sysctl -w user.max_user_namespaces=10000", Err: syscall.ENOSPC}

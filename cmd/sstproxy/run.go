@@ -53,6 +53,9 @@ func (o *runOptions) check() error {
 	if o.forwards.stdio != "" {
 		return errors.New("-W: standard input and output are the command's")
 	}
+	if err := o.checkIsolated(); o.isolate && err != nil {
+		return err
+	}
 	if o.probe == "" || o.probe == noProbe {
 		return nil
 	}
@@ -130,7 +133,7 @@ func (a *app) run(cmd *cobra.Command, from *profile, command []string, o *runOpt
 	p := &program{path: path, args: command, stdin: a.stdin, stdout: a.stdout, stderr: a.stderr}
 	p.probe, p.patience = o.probe, o.link.connectTimeout
 	if o.isolate {
-		if err := p.isolate(); err != nil {
+		if err := p.isolate(cmd, o); err != nil {
 			return err
 		}
 		defer p.isolated.end()
