@@ -20,16 +20,17 @@ const drainTime = 3 * time.Second
 
 // client is one tunnel with the stack at its end and the proxies before it.
 type client struct {
-	keeper    tunnel.KeeperConfig // Up, Down and Changed are the client's
-	proxy     proxy.Config        // Dial and the functions beside it are the client's
-	listeners []listener
-	forwards  []*forwarding
-	wait      time.Duration // of a dial for a tunnel that is down
-	memory    netstack.Memory
-	ping      bool // answered
-	names     naming
-	view      view
-	log       *slog.Logger
+	keeper     tunnel.KeeperConfig // Up, Down and Changed are the client's
+	proxy      proxy.Config        // Dial and the functions beside it are the client's
+	listeners  []listener
+	forwards   []*forwarding
+	forwarders []*forwarder  // of DNS
+	wait       time.Duration // of a dial for a tunnel that is down
+	memory     netstack.Memory
+	ping       bool // answered
+	names      naming
+	view       view
+	log        *slog.Logger
 
 	// dial is how the program itself reaches what is behind the tunnel, by the
 	// names it was told and whatever the rules say; run sets it.
@@ -65,7 +66,7 @@ func (c *client) run(ctx context.Context) error {
 	c.keeper.Up, c.keeper.Down = joint.up, joint.down
 	c.keeper.Precious = func() bool { return c.isolated != nil || stack.Stats().Connections > 0 }
 	c.keeper.Changed = c.view.state
-	c.view.begin(c.keeper.Tunnel, c.listeners, c.forwards)
+	c.view.begin(c.keeper.Tunnel, opened{c.listeners, c.forwards, c.forwarders})
 	return c.serve(ctx, tunnel.NewKeeper(c.keeper), stack)
 }
 
@@ -100,6 +101,7 @@ func (c *client) serve(ctx context.Context, keeper *tunnel.Keeper, stack *netsta
 		})
 	}
 	c.startForwards(over, &wg, server, c.dial, fail)
+	c.startForwarders(over, &wg, router, gate, fail)
 	wg.Go(func() { c.whenUp(over, keeper, stack, fail) }) // ends with over
 	if !c.deaf {
 		defer onSignals(keeper.Reconnect, func() { logState(c.log, keeper, stack, server) }, func() { fail(errStopped) })()

@@ -102,6 +102,7 @@ type plan struct {
 	*profile
 	tunnel    tunnel.Config
 	endpoints []proxy.Endpoint
+	dns       []proxy.Endpoint // of --dns-listen
 	memory    netstack.Memory
 	names     naming
 	log       *slog.Logger
@@ -124,6 +125,10 @@ func (a *app) plan(p *profile) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	dnsListen, err := o.names.endpoints(o.local.allowOpenProxy)
+	if err != nil {
+		return nil, err
+	}
 	memory, err := netstack.ParseMemory(o.link.memory)
 	if err != nil {
 		return nil, err
@@ -132,7 +137,7 @@ func (a *app) plan(p *profile) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &plan{p, cfg, endpoints, memory, names, log, view}, nil
+	return &plan{p, cfg, endpoints, dnsListen, memory, names, log, view}, nil
 }
 
 // open opens what the profile needs on this machine. The caller must call end.
@@ -147,11 +152,20 @@ func (p *plan) open(cmd *cobra.Command) (c *client, end func(), err error) {
 		closeAll(listeners)
 		return nil, nil, p.named(err)
 	}
+	forwarders, err := openForwarders(p.dns)
+	shut := func() {
+		closeForwarders(forwarders)
+		closeForwards(forwards)
+		closeAll(listeners)
+	}
+	if err != nil {
+		shut()
+		return nil, nil, p.named(err)
+	}
 	cfg, log := p.tunnel, p.log
 	recording, err := o.record.open(&cfg, log, p.view.warn)
 	if err != nil {
-		closeForwards(forwards)
-		closeAll(listeners)
+		shut()
 		return nil, nil, usage(cmd, p.located(err))
 	}
 	c = &client{
@@ -159,13 +173,12 @@ func (p *plan) open(cmd *cobra.Command) (c *client, end func(), err error) {
 			Tunnel: cfg, ConnectTimeout: o.link.connectTimeout,
 			GiveUpAfter: o.survival.giveUpAfter, KeepTrying: o.survival.keepTrying,
 		},
-		listeners: listeners, forwards: forwards, wait: o.survival.waitForTunnel, memory: p.memory, ping: o.link.answerPing, names: p.names, view: p.view, log: log,
+		listeners: listeners, forwards: forwards, forwarders: forwarders, wait: o.survival.waitForTunnel, memory: p.memory, ping: o.link.answerPing, names: p.names, view: p.view, log: log,
 	}
 	c.keeper.Tunnel.Logger = log
 	return c, func() {
 		recording.close()
-		closeForwards(forwards)
-		closeAll(listeners)
+		shut()
 	}, nil
 }
 

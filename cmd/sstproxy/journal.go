@@ -9,16 +9,15 @@ import (
 // journal is the view as a log. The tunnel itself logs what a session
 // negotiated.
 type journal struct {
-	log       *slog.Logger
-	listeners []listener
-	forwards  []*forwarding
-	last      tunnel.State
+	log *slog.Logger
+	opened
+	last tunnel.State
 }
 
 func (j *journal) warn(of string) { j.log.Warn(of) }
 
-func (j *journal) begin(cfg tunnel.Config, listeners []listener, forwards []*forwarding) {
-	j.listeners, j.forwards = listeners, forwards
+func (j *journal) begin(cfg tunnel.Config, o opened) {
+	j.opened = o
 	if cfg.TLS.Insecure {
 		j.warn(insecureWarning)
 	}
@@ -41,6 +40,9 @@ func (j *journal) state(now tunnel.State) {
 		}
 		for _, f := range j.forwards {
 			j.log.Info("forward listening", "listen", f.listens(), "to", f.spec.To)
+		}
+		for _, f := range j.forwarders {
+			j.log.Info("dns listening", "addr", f.address())
 		}
 	case now.Status == tunnel.StatusWaiting && last.IsUp():
 		j.log.Info("connection lost", stateAttrs(now)...)

@@ -23,11 +23,13 @@ type nameOptions struct {
 	dns       []string
 	search    []string
 	hosts     []string
+	dnsListen []string
 }
 
 func (o *nameOptions) define(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&o.route, "route", nil, "send `RULES`, divided by commas, through the tunnel (repeatable):\n10.0.0.0/8, corp.example with all below it, *.corp.example,\neach with :PORT or :LOW-HIGH if need be; !RULE goes direct,\nRULE=block nowhere; the last one that fits decides")
 	fs.StringVar(&o.otherwise, "else", "tunnel", "what no rule fits goes through the tunnel, direct, or nowhere\n(block): `WHERE`")
+	fs.StringArrayVar(&o.dnsListen, "dns-listen", nil, "answer questions for names on `HOST:PORT` too, by UDP and TCP,\nby the same rules (repeatable)")
 	fs.StringArrayVar(&o.dns, "dns", nil, "ask the name server with this `ADDRESS` in the tunnel instead\nof those that the VPN names (repeatable)")
 	fs.StringArrayVar(&o.search, "search", nil, "complete names without a dot by this `DOMAIN` (repeatable)")
 	fs.StringArrayVar(&o.hosts, "host", nil, "know this address of a name, `NAME=ADDRESS` (repeatable)")

@@ -125,7 +125,7 @@ func (r *router) lookup(ctx context.Context, network, host string) ([]netip.Addr
 
 // lookupAddr finds the name of an address where the address itself is reached.
 func (r *router) lookupAddr(ctx context.Context, addr netip.Addr) (string, error) {
-	switch d := r.names.rules.MatchAddr(netip.AddrPortFrom(addr, 0)); {
+	switch d, _ := r.names.rules.LookupAddr(addr); {
 	case d == route.Tunnel:
 		return r.reverseTunnel(ctx, addr)
 	case d == route.Direct && reachable(addr):

@@ -89,7 +89,8 @@ func TestRouterLookupAddr(t *testing.T) {
 		{split, "10.0.0.1", "tunnel", nil},
 		{split, "::ffff:10.0.0.1", "tunnel", nil},
 		{split, "10.9.0.1", "", proxy.ErrBlocked},
-		{split, "192.0.2.1", "direct", nil},
+		{split, "192.0.2.1", "tunnel", nil}, // one port suffices
+		{split, "203.0.113.1", "direct", nil},
 		{split, "127.0.0.1", "", proxy.ErrBlocked},
 		{nameOptions{otherwise: "block"}, "192.0.2.1", "", proxy.ErrBlocked},
 	} {

@@ -11,12 +11,11 @@ import (
 
 // screen is the view for a person.
 type screen struct {
-	w         io.Writer
-	begun     time.Time
-	listeners []listener
-	forwards  []*forwarding
-	brief     bool // somebody else says what the first connection yielded
-	shared    bool // by several profiles, which one Ctrl-C ends
+	w io.Writer
+	opened
+	begun  time.Time
+	brief  bool // somebody else says what the first connection yielded
+	shared bool // by several profiles, which one Ctrl-C ends
 
 	last tunnel.State
 	addr netip.Addr // of the last session
@@ -24,8 +23,8 @@ type screen struct {
 
 func (s *screen) warn(of string) { fmt.Fprintf(s.w, "%s: warning: %s\n", name, of) }
 
-func (s *screen) begin(cfg tunnel.Config, listeners []listener, forwards []*forwarding) {
-	s.begun, s.listeners, s.forwards = time.Now(), listeners, forwards
+func (s *screen) begin(cfg tunnel.Config, o opened) {
+	s.begun, s.opened = time.Now(), o
 	if cfg.TLS.Insecure {
 		s.warn(insecureWarning)
 	}
@@ -86,6 +85,9 @@ func (s *screen) up(now, last tunnel.State) {
 	}
 	for _, f := range s.forwards {
 		fmt.Fprintf(s.w, "  %s to %s\n", f.listens(), f.spec.To)
+	}
+	for _, f := range s.forwarders {
+		fmt.Fprintf(s.w, "  dns://%s\n", f.address())
 	}
 	if !s.shared {
 		fmt.Fprintf(s.w, "\nCtrl-C disconnects\n")

@@ -114,7 +114,7 @@ func conflicts(plans []*plan) error {
 
 // listening is all that the profile will listen on, on this machine.
 func (p *plan) listening() []proxy.Endpoint {
-	all := slices.Clone(p.endpoints)
+	all := slices.Concat(p.endpoints, p.dns)
 	forwards, _ := p.options.forwards.parse() // has been checked
 	for _, f := range forwards {
 		if !f.remote {

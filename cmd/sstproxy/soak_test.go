@@ -244,10 +244,10 @@ type observer struct {
 	changed chan struct{}
 }
 
-func (*observer) warn(string)                                    {}
-func (*observer) begin(tunnel.Config, []listener, []*forwarding) {}
-func (*observer) stopping()                                      {}
-func (*observer) down()                                          {}
+func (*observer) warn(string)                 {}
+func (*observer) begin(tunnel.Config, opened) {}
+func (*observer) stopping()                   {}
+func (*observer) down()                       {}
 
 func (o *observer) state(s tunnel.State) {
 	o.mu.Lock()

@@ -13,12 +13,19 @@ import (
 	"sstproxy/tunnel/ppp"
 )
 
+// opened is what has been opened on this machine, for a view to name.
+type opened struct {
+	listeners  []listener
+	forwards   []*forwarding
+	forwarders []*forwarder
+}
+
 // view shows how a connection comes up, goes down and comes up again: to a
 // person on a terminal, or to a log. state is told each state of the tunnel, by
 // one goroutine at a time.
 type view interface {
 	warn(string)
-	begin(tunnel.Config, []listener, []*forwarding)
+	begin(tunnel.Config, opened)
 	state(tunnel.State)
 	stopping()
 	down()

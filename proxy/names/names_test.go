@@ -137,7 +137,7 @@ func TestPassedOn(t *testing.T) {
 		z := &zone{says: func(_, _ string, q *dns.Msg) *dns.Msg {
 			m := says(q, dns.RcodeSuccess, strings.ToLower(q.Question[0].Name)+" 60 IN A 192.0.2.1")
 			m.Question[0].Name = strings.ToLower(m.Question[0].Name)
-			if q.IsEdns0() != nil {
+			if q.IsEdns0() != nil && q.Question[0].Name != "old.example." {
 				m.SetEdns0(1232, q.IsEdns0().Do())
 			}
 			return m
@@ -166,7 +166,11 @@ func TestPassedOn(t *testing.T) {
 		if opt := saw.IsEdns0(); opt == nil || !opt.Do() || opt.UDPSize() != maxUDPReply || len(opt.Option) != 1 || opt.Option[0].Option() != dns.EDNS0SUBNET {
 			t.Errorf("the server saw %v", opt)
 		}
-		if m := wantText(t, s, question("plain.example.", dns.TypeA), "NOERROR; plain.example. 60 IN A 192.0.2.1"); m.IsEdns0() != nil || z.saw[2].IsEdns0() != nil {
+		old := question("old.example.", dns.TypeA).SetEdns0(1232, false)
+		if m := wantText(t, s, old, "NOERROR; old.example. 60 IN A 192.0.2.1"); m.IsEdns0() == nil {
+			t.Error("no EDNS, as the server knows none")
+		}
+		if m := wantText(t, s, question("plain.example.", dns.TypeA), "NOERROR; plain.example. 60 IN A 192.0.2.1"); m.IsEdns0() != nil || z.saw[3].IsEdns0() != nil {
 			t.Error("EDNS that was not asked for")
 		}
 	})

@@ -120,8 +120,13 @@ func finish(q, m *dns.Msg, err error) *dns.Msg {
 	}
 	m.Id, m.Response, m.RecursionDesired = q.Id, true, q.RecursionDesired
 	m.Question = []dns.Question{asked}
-	if q.IsEdns0() == nil && m.IsEdns0() != nil { // it must not get what it did not ask for
+	switch asks, has := q.IsEdns0() != nil, m.IsEdns0() != nil; {
+	case has && !asks:
 		m.Extra = withoutOPT(m.Extra)
+	case asks && !has && m.Rcode != dns.RcodeFormatError && m.Rcode != dns.RcodeNotImplemented:
+		// "compliant responders MUST include an OPT record", and we are one, if
+		// the server is not. RFC 6891, section 6.1.1
+		m.SetEdns0(maxUDPQuery, false)
 	}
 	return m
 }

@@ -1,6 +1,7 @@
 package names
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -53,7 +54,7 @@ func (s *Server) ask(ctx context.Context, u *Upstream, q *dns.Msg) (*dns.Msg, er
 			if u.Lookup != nil {
 				return u.lookup(ctx, q)
 			}
-			return nil, errors.Join(errNoServer, err)
+			return nil, cmp.Or(err, errNoServer)
 		}
 		first := int(u.last.Load()) % len(servers)
 		for i := range servers {
