@@ -82,14 +82,19 @@ func (a *association) meet(req socksRequest) (local netip.Addr) {
 	near, ok := a.control.LocalAddr().(*net.TCPAddr)
 	far, ok2 := a.control.RemoteAddr().(*net.TCPAddr)
 	if !ok || !ok2 || near.IP.IsUnspecified() { // a socket file
-		a.peer = netip.IPv6Unspecified()
-		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+		a.peer, local = netip.IPv6Unspecified(), netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	} else {
+		a.peer, local = addrPortOf(far).Addr(), near.AddrPort().Addr().Unmap()
 	}
-	a.peer = far.AddrPort().Addr().Unmap().WithZone("")
-	if announced, err := netip.ParseAddr(req.host); err == nil && announced.Unmap() == a.peer {
+	if announced, err := netip.ParseAddr(req.host); err == nil && a.isPeer(announced.Unmap()) {
 		a.port = uint16(req.port)
 	}
-	return near.AddrPort().Addr().Unmap()
+	return local
+}
+
+// isPeer reports whether an address is the client's.
+func (a *association) isPeer(addr netip.Addr) bool {
+	return addr == a.peer || a.peer.IsUnspecified() && addr.IsLoopback()
 }
 
 // isClient reports whether a datagram is the client's. The first one decides
@@ -98,8 +103,7 @@ func (a *association) isClient(from netip.AddrPort) bool {
 	if known := a.client.Load(); known != nil {
 		return *known == from
 	}
-	addr := from.Addr().Unmap().WithZone("")
-	if addr != a.peer && !(a.peer.IsUnspecified() && addr.IsLoopback()) || a.port != 0 && a.port != from.Port() {
+	if !a.isPeer(from.Addr().Unmap().WithZone("")) || a.port != 0 && a.port != from.Port() {
 		return false
 	}
 	a.client.Store(&from)

@@ -257,22 +257,40 @@ func TestUDPPinned(t *testing.T) {
 // TestUDPAnnounced: a client that says which port it will use is taken at its
 // word, if it names its own address.
 func TestUDPAnnounced(t *testing.T) {
+	for _, at := range [][2]string{{"tcp", "127.0.0.1:0"}, {"unix", filepath.Join(t.TempDir(), "s")}} {
+		l, err := net.Listen(at[0], at[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		var n udpNet
+		f := serveOn(t, n.config(), ModeAuto, l)
+		control, err := net.Dial(at[0], f.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer control.Close()
+		mine, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer mine.Close()
+		for _, c := range []net.Conn{control, mine} {
+			c.SetDeadline(time.Now().Add(patience))
+		}
+		relay := associated(t, control, mine.LocalAddr().String())
+		write(t, udpClient(t, relay), toTestNet+"too early")
+		if _, err := mine.WriteToUDPAddrPort([]byte(toTestNet+"mine"), relay); err != nil {
+			t.Fatal(err)
+		}
+		wantDatagram(t, mine, toTestNet+"mine")
+		f.wantStats(t, UDPStats{Associations: 1, Sent: 1, Received: 1, Foreign: 1})
+	}
+}
+
+// TestUDPAnnouncedOther: what is not the client's own address says nothing.
+func TestUDPAnnouncedOther(t *testing.T) {
 	var n udpNet
 	f := serve(t, n.config(), ModeAuto)
-	mine, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer mine.Close()
-	mine.SetDeadline(time.Now().Add(patience))
-	at := mine.LocalAddr().(*net.UDPAddr).AddrPort()
-	relay := associated(t, connect(t, f.addr), at.String())
-	write(t, udpClient(t, relay), toTestNet+"too early")
-	if _, err := mine.WriteToUDPAddrPort([]byte(toTestNet+"mine"), relay); err != nil {
-		t.Fatal(err)
-	}
-	wantDatagram(t, mine, toTestNet+"mine")
-	f.wantStats(t, UDPStats{Associations: 1, Sent: 1, Received: 1, Foreign: 1})
 	for _, useless := range []string{"0.0.0.0:9", "192.0.2.1:9", "[2001:db8::1]:9"} {
 		client := udpClient(t, associated(t, connect(t, f.addr), useless))
 		write(t, client, toTestNet+useless)
