@@ -28,14 +28,14 @@ func forbidden(err error) error {
 	e := &ForbiddenError{Err: err}
 	switch errno {
 	case syscall.EPERM, syscall.EACCES, syscall.ENOSYS:
-		e.Setting, e.Remedy = "as in most containers", "run it outside the container, or with a seccomp profile that allows clone and mount with new namespaces"
+		e.Setting, e.Remedy = "a seccomp filter, such as containers have, forbids them", "run it outside the container, or with a profile that allows clone, unshare and mount"
 		if !filtered() {
-			e.Setting, e.Remedy = "by a security module or a chroot", "see dmesg, or ask the administrator"
+			e.Setting, e.Remedy = "a security module or a chroot forbids them", "ask the administrator, or see what dmesg says"
 		}
 	case syscall.ENOSPC, syscall.EUSERS:
 		e.Setting, e.Remedy = "too many of them exist", "end others, or raise the limits user.max_*_namespaces"
 	case syscall.EINVAL:
-		e.Setting, e.Remedy = "this kernel has none", "use a kernel with CONFIG_USER_NS and CONFIG_NET_NS"
+		e.Setting, e.Remedy = "this kernel does not know them", "use a kernel with CONFIG_USER_NS and CONFIG_NET_NS"
 	default:
 		return err
 	}

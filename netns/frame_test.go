@@ -235,3 +235,27 @@ func TestParseFrame(t *testing.T) {
 		}
 	}
 }
+
+// Whatever comes from the device does no harm: what is cut from it has the length
+// that was told, and no segment exceeds the MTU.
+func FuzzFrame(f *testing.F) {
+	whole := ipPacket(false, protoTCP, append(tcpHeader(1, flagACK), payloadOf(3000)...))
+	f.Add(frameOf(vnet{gso: vnetGSOTCP4, gsoSize: 1000}, 0, whole))
+	f.Add(frameOf(vnet{gso: vnetGSOUDP4, gsoSize: 100}, 0, ipPacket(true, protoUDP, payloadOf(500))))
+	f.Add(frameOf(vnet{flags: vnetNeedsChecksum, checkStart: 20, checkOffset: 16}, 0, segmentOf(false, 1, flagACK, nil)))
+	f.Fuzz(func(t *testing.T, frame []byte) {
+		q := newQueue(8, nil)
+		if p, ok := parseFrame(bytes.Clone(frame), 0); ok {
+			q.push(p)
+		}
+		b := make([]byte, 4000)
+		for n := q.fill(b); n > 0; n = q.fill(b) {
+			if n > len(b) {
+				t.Fatalf("filled %d octets of %d", n, len(b))
+			}
+		}
+		if q.cost != 0 {
+			t.Errorf("%d octets are left in an empty queue", q.cost)
+		}
+	})
+}

@@ -115,3 +115,20 @@ func TestMergeInterleaved(t *testing.T) {
 		t.Errorf("got %d packets, want 3", len(out))
 	}
 }
+
+// What the server sends does no harm, and nothing is lost of it but the headers
+// of what was merged.
+func FuzzMerge(f *testing.F) {
+	f.Add(segmentOf(false, 1, flagACK, payloadOf(100)), segmentOf(false, 101, flagACK, payloadOf(100)))
+	f.Add(segmentOf(true, 1, flagACK, payloadOf(100)), segmentOf(true, 101, flagACK|flagPSH, payloadOf(50)))
+	f.Fuzz(func(t *testing.T, a, b []byte) {
+		advertised(a)
+		if len(a) == 0 || len(b) == 0 {
+			return
+		}
+		out := mergeAll(a, b)
+		if len(out) == 1 && out[0].v.gsoSize == 0 || len(out) == 0 || len(out) > 2 {
+			t.Errorf("got %d packets of 2", len(out))
+		}
+	})
+}

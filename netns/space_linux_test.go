@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -317,34 +318,68 @@ func TestSpaceNeverReleased(t *testing.T) {
 	}
 }
 
-// Where a limit forbids namespaces, the error names it. The limit is one of a
-// user namespace around the test.
+// bans are what forbids namespaces, and what the error says then.
+var bans = map[string]struct {
+	impose  func() error
+	setting string
+	errno   syscall.Errno
+}{
+	"limit":  {func() error { return os.WriteFile("/proc/sys/user/max_net_namespaces", []byte("0"), 0) }, "user.max_net_namespaces is 0", syscall.ENOSPC},
+	"filter": {filterClone, "a seccomp filter, such as containers have, forbids them", syscall.EPERM},
+}
+
+// Where namespaces are forbidden the error names what does it. That is done in a
+// user namespace of the test's own.
 func TestForbidden(t *testing.T) {
 	const inside = "NETNS_TEST_FORBIDDEN"
-	if os.Getenv(inside) != "" {
-		if err := os.WriteFile("/proc/sys/user/max_net_namespaces", []byte("0"), 0); err != nil {
+	if ban, ok := bans[os.Getenv(inside)]; ok {
+		if err := ban.impose(); err != nil {
 			t.Fatal(err)
 		}
 		_, err := New(exec.Command(os.Args[0]), Config{})
 		forbidden, ok := errors.AsType[*ForbiddenError](err)
-		if !ok || forbidden.Setting != "user.max_net_namespaces is 0" || !errors.Is(err, syscall.ENOSPC) {
-			t.Errorf("got %v", err)
+		if !ok || forbidden.Setting != ban.setting || !errors.Is(err, ban.errno) {
+			t.Errorf("got %v, want %s", err, ban.setting)
 		}
 		return
 	}
-	cmd := exec.Command(os.Args[0], "-test.run=^TestForbidden$")
-	cmd.Env = append(os.Environ(), inside+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:  unix.CLONE_NEWUSER,
-		UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}},
+	for name := range bans {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestForbidden$")
+		cmd.Env = append(os.Environ(), inside+"="+name)
+		cmd.SysProcAttr = &syscall.SysProcAttr{
+			Cloneflags:  unix.CLONE_NEWUSER,
+			UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}},
+			GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}},
+		}
+		var out bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &out
+		if err := cmd.Start(); err != nil {
+			t.Skip("no user namespaces here: ", err)
+		}
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("%s: %v\n%s", name, err, &out)
+		}
 	}
-	if err := cmd.Start(); err != nil {
-		t.Skip("no user namespaces here: ", err)
+}
+
+// filterClone makes clone(2) with a new user namespace fail in this process, as
+// the seccomp filters of containers do (seccomp(2)).
+func filterClone() error {
+	const nr, firstArgument = 0, 16 // struct seccomp_data; little endian
+	code := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: nr},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_CLONE, Jf: 3},
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: firstArgument},
+		{Code: unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K, K: unix.CLONE_NEWUSER, Jf: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
 	}
-	if err := cmd.Wait(); err != nil {
-		t.Error("in a user namespace: ", err)
+	prog := unix.SockFprog{Len: uint16(len(code)), Filter: &code[0]}
+	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&prog)))
+	if errno != 0 {
+		return fmt.Errorf("seccomp: %w", errno)
 	}
+	return nil
 }
 
 // What looks like no ban stays as it is.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -228,6 +229,39 @@ func TestIsolateReconnect(t *testing.T) {
 	feed.Close()
 	if got := <-code; got != exitOK || strings.Contains(stdout.String(), "failed") {
 		t.Errorf("got code %d, %s%s", got, stdout, stderr)
+	}
+}
+
+// With another address new connections work, and the log says what happened to
+// the others.
+func TestIsolateAddressChanges(t *testing.T) {
+	needsNamespaces(t)
+	needs(t, "curl")
+	site := startSite(t)
+	in, feed := io.Pipe()
+	defer feed.Close()
+	stdout, stderr, code := newWatched(), newWatched(), make(chan int, 1)
+	go func() { // ends with the command
+		env := func(key string) (string, bool) { v, ok := withPassword[key]; return v, ok }
+		const script = `while read -r n; do echo "$n $(curl -sS --retry 9 --retry-all-errors -m 5 http://intranet.demo/ | tr '\n' ' ')"; done`
+		code <- run(t.Context(), runArgs(t, site, isolated(), "sh", "-c", script), in, stdout, stderr, env)
+	}()
+	io.WriteString(feed, "first\n")
+	if line := stdout.wait(t, "first hello"); !strings.Contains(line, "you come from 10.99.0.") {
+		t.Errorf("got %q", line)
+	}
+	if err := site.SetPool(netip.MustParsePrefix("10.98.0.0/24"), demoGateway); err != nil {
+		t.Fatal(err)
+	}
+	site.Line().Reset()
+	stderr.wait(t, "another address: the command's connections are cut")
+	io.WriteString(feed, "second\n")
+	if line := stdout.wait(t, "second hello"); !strings.Contains(line, "you come from 10.98.0.") {
+		t.Errorf("got %q", line)
+	}
+	feed.Close()
+	if got := <-code; got != exitOK {
+		t.Errorf("got code %d, %s", got, stderr)
 	}
 }
 
