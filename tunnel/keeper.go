@@ -69,6 +69,7 @@ type Keeper struct {
 	down    time.Time // since when the tunnel is down; the start at first
 	unsent  bool      // the password at hand was not shown to a server
 	avoid   string    // the address of the server that failed last
+	early   time.Time // of the last session made before an announced end
 
 	telling sync.Mutex // held while Changed is told; taken before mu
 	mu      sync.Mutex
@@ -194,9 +195,10 @@ func (k *Keeper) again(err error) (wait time.Duration, ok bool) {
 	case state.Up == 0 && !k.cfg.KeepTrying:
 		return 0, false
 	}
-	if !errors.Is(err, ErrReconnect) {
-		wait = k.backoff.next(rand.Float64())
+	if errors.Is(err, ErrReconnect) {
+		return 0, true // no loss, so it counts for nothing
 	}
+	wait = k.backoff.next(rand.Float64())
 	left, bounded := k.left()
 	return wait, !bounded || wait < left
 }
@@ -347,11 +349,12 @@ func (k *Keeper) stay(ctx context.Context, s *Session) (*Session, error) {
 	return heir, err
 }
 
-// What a session is given to show that it is alive, and how long before its
-// announced end the next one is made.
+// What a session is given to show that it is alive, how long before its
+// announced end the next one is made, and the least time between two such.
 const (
-	probeTime = 3 * time.Second
-	breakLead = 15 * time.Second
+	probeTime  = 3 * time.Second
+	breakLead  = 15 * time.Second
+	earlyPause = time.Minute
 )
 
 // attend waits for the end of a running session and for what calls for one.
@@ -377,6 +380,8 @@ func (k *Keeper) attend(ctx context.Context, s *Session, ended <-chan error, end
 		case at := <-s.Ends():
 			early = k.before(at)
 		case <-early:
+			k.early = time.Now()
+			k.log.Info("making the next session before the announced end of this one")
 			k.wg.Go(func() { k.dialHeir(dialing, s, heirs) }) // ends with dialing
 		case heir := <-heirs:
 			end(ErrReplaced)
@@ -390,12 +395,17 @@ func (k *Keeper) attend(ctx context.Context, s *Session, ended <-chan error, end
 }
 
 // before is when to make the next session of one that ends at the given time;
-// never if that needs another password.
+// never if that needs another password. Not before the last one made so has had
+// its time: each is a login, and the server may announce what it likes.
 func (k *Keeper) before(end time.Time) <-chan time.Time {
 	if end.IsZero() || k.cfg.Secret != nil {
 		return nil
 	}
-	return time.After(time.Until(end.Add(-breakLead)))
+	at := end.Add(-breakLead)
+	if soonest := k.early.Add(max(earlyPause, k.cfg.ConnectTimeout)); at.Before(soonest) {
+		at = soonest
+	}
+	return time.After(time.Until(at))
 }
 
 // dialHeir makes the session that takes the place of s. It must have the same

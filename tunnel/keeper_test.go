@@ -368,10 +368,11 @@ func TestKeeperSecondAttempt(t *testing.T) {
 	}
 }
 
-// Reconnect ends the session in order and asks for no pause.
+// Reconnect ends the session in order and asks for no pause. It is no loss.
 func TestKeeperReconnect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKept(t, tunneltest.Config{})
+		k.cfg.GiveUpAfter = 0
 		k.start()
 		for n := range 5 {
 			k.session(n + 1)

@@ -419,7 +419,7 @@ func (s *Session) learnEnd() {
 		return
 	}
 	s.announced = end
-	s.log.Info("the server announces the end of the session", "at", end)
+	s.log.Debug("the server announces the end of the session", "at", end) // as often as it likes
 	select {
 	case <-s.ends: // an older word
 	default:
