@@ -108,7 +108,8 @@ func (c *client) serve(ctx context.Context, keeper *tunnel.Keeper, stack *netsta
 	}
 
 	<-over.Done()
-	c.stop(ctx, server)
+	state, _ := keeper.State()
+	c.stop(ctx, server, stack, state.IsUp())
 	release()
 	wg.Wait()
 	c.view.down()
@@ -139,16 +140,22 @@ func (c *client) whenUp(ctx context.Context, keeper *tunnel.Keeper, stack *netst
 	}
 }
 
-// stop ends the proxies: in order if that was asked for, at once if the tunnel
-// is gone anyway.
-func (c *client) stop(requested context.Context, server *proxy.Server) {
+// stop ends the proxies: in order if that was asked for or the tunnel is up, so
+// that what their clients have written gets there; at once if it is gone anyway.
+func (c *client) stop(requested context.Context, server *proxy.Server, stack *netstack.Stack, up bool) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(requested), drainTime)
 	defer cancel()
-	if requested.Err() == nil {
+	if requested.Err() == nil && !up {
 		cancel()
 	}
 	c.view.stopping()
 	if err := server.Shutdown(ctx); err != nil {
 		c.log.Debug("transfers cut", "err", err)
+	}
+	if !up {
+		return
+	}
+	if err := stack.Drain(ctx); err != nil {
+		c.log.Debug("not all acknowledged", "err", err)
 	}
 }
