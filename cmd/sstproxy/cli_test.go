@@ -27,7 +27,7 @@ func try(ctx context.Context, env map[string]string, args ...string) outcome {
 }
 
 func TestHelp(t *testing.T) {
-	for _, args := range [][]string{{"--help"}, {"-h"}, {"help"}, {"connect", "--help"}, {"help", "connect"}, {"demo", "-h"}, {"run", "--help"}, {"wait", "--help"}, {"health", "--help"}, {"version", "--help"}, {"completion", "--help"}} {
+	for _, args := range [][]string{{"--help"}, {"-h"}, {"help"}, {"connect", "--help"}, {"help", "connect"}, {"demo", "-h"}, {"run", "--help"}, {"nc", "--help"}, {"wait", "--help"}, {"health", "--help"}, {"version", "--help"}, {"completion", "--help"}} {
 		got := try(t.Context(), nil, args...)
 		if got.code != exitOK || got.stderr != "" || !strings.Contains(got.stdout, "Usage:\n  sstproxy") {
 			t.Errorf("%q: got code %d, stderr %q, stdout %q; want the help on stdout and code 0", args, got.code, got.stderr, got.stdout)
@@ -137,6 +137,12 @@ func TestUsage(t *testing.T) {
 		{[]string{"run", "vpn.example.com", "--password-file", "-", "--", "go"}, nil, "--password-file -: standard input is the command's", "sstproxy run"},
 		{[]string{"run", "vpn.example.com", "--ready-probe", "host", "--", "go"}, nil, "--ready-probe host: want HOST:PORT", "sstproxy run"},
 		{[]string{"run", "vpn.example.com", "--ready-probe", "host:0", "--", "go"}, nil, "--ready-probe host:0: the port must be 1 to 65535", "sstproxy run"},
+		{[]string{"nc", "intranet"}, nil, "PORT is missing", "sstproxy nc"},
+		{[]string{"nc", "intranet", "ssh"}, nil, "the destination's port is not a number from 1 to 65535", "sstproxy nc"},
+		{[]string{"nc", "localhost", "22"}, nil, "localhost is this machine", "sstproxy nc"},
+		{[]string{"nc", "intranet", "22", "--proxy-password-file", "-"}, nil, "standard input belongs to the connection", "sstproxy nc"},
+		{[]string{"nc", "intranet", "22", "--listen", "127.0.0.1:0"}, nil, "want the port that the running sstproxy has", "sstproxy nc"},
+		{[]string{"run", "vpn", "-u", "a", "-W", "h:1", "--", "true"}, nil, "-W: standard input and output are the command's", "sstproxy run"},
 		{[]string{"wait", "--for", "host"}, nil, "--for host: want HOST:PORT", "sstproxy wait"},
 		{[]string{"wait", "--timeout", "0s"}, nil, "--timeout 0s: want more than 0", "sstproxy wait"},
 		{[]string{"health", "a", "b"}, nil, `unexpected argument "b"`, "sstproxy health"},

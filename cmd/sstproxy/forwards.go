@@ -261,7 +261,7 @@ func (a *app) stdio(cmd *cobra.Command, profiles []*profile) error {
 	}
 	o.local, o.forwards.local, o.forwards.remote = localOptions{}, nil, nil
 	o.quiet()
-	return a.connect(cmd, profiles, func(c *client) { c.up = a.pipe(o.forwards.stdio) })
+	return a.connect(cmd, profiles, func(c *client) { c.up = a.pipe(c, o.forwards.stdio) })
 }
 
 // wantStdio tells whether one of the profiles has -W.
@@ -270,10 +270,10 @@ func wantStdio(profiles []*profile) bool {
 }
 
 // pipe is what -W does once the tunnel is up.
-func (a *app) pipe(to string) func(context.Context, tunnel.Info, *netstack.Stack) error {
-	return func(ctx context.Context, _ tunnel.Info, stack *netstack.Stack) error {
+func (a *app) pipe(c *client, to string) func(context.Context, tunnel.Info, *netstack.Stack) error {
+	return func(ctx context.Context, _ tunnel.Info, _ *netstack.Stack) error {
 		limited, cancel := context.WithTimeout(ctx, dialTimeout)
-		conn, err := stack.DialContext(limited, "tcp", to)
+		conn, err := c.dial(limited, "tcp", to)
 		cancel()
 		if err != nil && ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -281,17 +281,20 @@ func (a *app) pipe(to string) func(context.Context, tunnel.Info, *netstack.Stack
 		if err != nil {
 			return &reachError{to: to, reason: proxy.Reason(err)}
 		}
-		if err := a.relay(ctx, conn); err != nil {
-			return &reachError{to: to, reason: "the connection was cut", err: err}
+		if err := a.relay(ctx, conn, to); err != nil {
+			return err
 		}
 		return errStopped
 	}
 }
 
 // relay moves octets between a connection and standard input and output.
-func (a *app) relay(ctx context.Context, conn net.Conn) error {
+func (a *app) relay(ctx context.Context, conn net.Conn, to string) error {
 	_, terminal := terminalOf(a.stdin)
-	return forward.Stdio(ctx, conn, a.stdin, a.stdout, terminal)
+	if err := forward.Stdio(ctx, conn, a.stdin, a.stdout, terminal); err != nil {
+		return &reachError{to: to, reason: "the connection was cut", err: err}
+	}
+	return nil
 }
 
 // reachError is a destination in the tunnel that can't be reached, or no more.

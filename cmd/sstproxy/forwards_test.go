@@ -92,6 +92,22 @@ func dialLocal(t *testing.T, network, address string) net.Conn {
 	return c
 }
 
+// wantReset expects that a connection is reset behind its first octet, or before
+// that, when the system may report it as the error of connecting.
+func wantReset(t *testing.T, address string) {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
+	if err == nil {
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(patience))
+		conn.Write([]byte("x"))
+		_, err = conn.Read(make([]byte, 1))
+	}
+	if !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("%s: got %v, want a reset", address, err)
+	}
+}
+
 // -L over TCP, on a port and on a socket file: half-closes, resets and refusals
 // come through, a connection outlives a reconnect, and names are those of the
 // tunnel.
@@ -120,11 +136,7 @@ func TestLocalForward(t *testing.T) {
 		t.Errorf("echo over the socket file: got %q", got)
 	}
 	for _, to := range []string{reset, "10.99.0.80:9"} {
-		conn := dialLocal(t, "tcp", c.forwardAt(t, to))
-		conn.Write([]byte("x"))
-		if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
-			t.Errorf("%s: got %v, want a reset", to, err)
-		}
+		wantReset(t, c.forwardAt(t, to))
 	}
 	c.stderr.wait(t, "the destination refused the connection")
 
@@ -143,6 +155,7 @@ func TestLocalForward(t *testing.T) {
 	if b, err := io.ReadAll(web); err != nil || !bytes.Contains(b, []byte(demoGreeting)) {
 		t.Errorf("by name: got %q, %v", b, err)
 	}
+	web.Close()
 	c.stop()
 	if got := c.end(t); got.code != exitOK {
 		t.Errorf("got code %d:\n%s", got.code, got.stderr)

@@ -146,11 +146,17 @@ type command struct {
 // start runs a command line in this process; stop cancels its context.
 func start(t *testing.T, env map[string]string, args ...string) *command {
 	t.Helper()
+	return startWith(t, strings.NewReader(""), env, args...)
+}
+
+// startWith is start with something on standard input.
+func startWith(t *testing.T, stdin io.Reader, env map[string]string, args ...string) *command {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	c := &command{stdout: newWatched(), stderr: newWatched(), stop: cancel, code: make(chan int, 1)}
 	lookup := func(key string) (string, bool) { v, ok := env[key]; return v, ok }
 	go func() { // ends with the command
-		c.code <- run(ctx, args, strings.NewReader(""), c.stdout, c.stderr, lookup)
+		c.code <- run(ctx, args, stdin, c.stdout, c.stderr, lookup)
 	}()
 	t.Cleanup(cancel)
 	return c

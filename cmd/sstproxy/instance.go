@@ -126,6 +126,7 @@ func reachableHost(host string) string {
 type instanceError struct {
 	what, hint string
 	final      bool // asking again is of no use
+	absent     bool // there is none
 }
 
 func (e *instanceError) Error() string { return e.what }
@@ -137,7 +138,7 @@ func (i *instance) dial(ctx context.Context) (net.Conn, error) {
 	}
 	if err != nil {
 		return nil, &instanceError{what: fmt.Sprintf("no sstproxy answers at %v: %v", i.where, plainCause(err)),
-			hint: "start it, or say with --listen where it is"}
+			hint: "start it, or say with --listen where it is", absent: true}
 	}
 	return c, nil
 }
@@ -153,26 +154,21 @@ func plainCause(err error) error {
 	}
 }
 
-// ask sends one request and returns the answer; the body, if there is to be one,
-// in whole.
+// ask sends one request and returns the answer with its body in whole.
 func (i *instance) ask(ctx context.Context, req *http.Request) (resp *http.Response, body []byte, err error) {
 	c, err := i.dial(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer c.Close()
-	defer context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })()
-	if err = req.Write(c); err == nil {
-		resp, err = http.ReadResponse(bufio.NewReader(c), req)
-	}
-	if err == nil && req.Method != http.MethodConnect {
-		body, err = io.ReadAll(io.LimitReader(resp.Body, maxStatus))
-	}
-	switch {
-	case ctx.Err() != nil:
-		return nil, nil, i.silent()
-	case err != nil:
-		return nil, nil, i.stranger("gives no answer: " + plainCause(err).Error())
+	err = i.exchange(ctx, c, func() error {
+		if resp, err = answerOn(c, bufio.NewReader(c), req); err == nil {
+			body, err = io.ReadAll(io.LimitReader(resp.Body, maxStatus))
+		}
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
 	}
 	return resp, body, i.refusal(resp)
 }
@@ -180,6 +176,27 @@ func (i *instance) ask(ctx context.Context, req *http.Request) (resp *http.Respo
 // silent is about an answer that did not come in time.
 func (i *instance) silent() *instanceError {
 	return &instanceError{what: fmt.Sprintf("the sstproxy at %v has not answered", i.where), hint: "see its log"}
+}
+
+// answerOn sends a request and reads the header of the answer.
+func answerOn(c net.Conn, r *bufio.Reader, req *http.Request) (*http.Response, error) {
+	if err := req.Write(c); err != nil {
+		return nil, err
+	}
+	return http.ReadResponse(r, req)
+}
+
+// exchange does something on a connection to the instance, until ctx ends.
+func (i *instance) exchange(ctx context.Context, c net.Conn, do func() error) error {
+	stop := context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })
+	err := do()
+	switch {
+	case !stop():
+		return i.silent()
+	case err != nil:
+		return i.stranger("gives no answer: " + plainCause(err).Error())
+	}
+	return nil
 }
 
 // stranger is about what answers and is not sstproxy, by what is known.
@@ -235,25 +252,78 @@ func (i *instance) up(ctx context.Context) (*status, error) {
 
 // reach opens a connection to a destination through the instance, and closes it.
 func (i *instance) reach(ctx context.Context, destination string) error {
+	c, err := i.open(ctx, destination)
+	if err == nil {
+		c.Close()
+	}
+	return err
+}
+
+// open opens a connection to a destination through the instance. ctx bounds the
+// opening only.
+func (i *instance) open(ctx context.Context, destination string) (*instanceConn, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodConnect, "http://"+destination, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if i.user != "" {
 		req.SetBasicAuth(i.user, i.password)
 		req.Header["Proxy-Authorization"] = req.Header["Authorization"]
 		req.Header.Del("Authorization")
 	}
-	resp, _, err := i.ask(ctx, req)
+	conn, err := i.dial(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if resp.StatusCode == http.StatusOK {
-		return nil
+	c := &instanceConn{Conn: conn, r: bufio.NewReader(conn)}
+	var resp *http.Response
+	err = i.exchange(ctx, conn, func() (err error) {
+		resp, err = answerOn(conn, c.r, req)
+		return err
+	})
+	if err == nil {
+		err = i.refused(resp, destination)
+	}
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// refused tells why the instance did not open a connection, nil if it did.
+func (i *instance) refused(resp *http.Response, destination string) error {
+	if err := i.refusal(resp); err != nil || resp.StatusCode == http.StatusOK {
+		return err
 	}
 	what := resp.Header.Get("X-Sstproxy-Error")
 	if what == "" {
 		what = fmt.Sprintf("%s: status %s", destination, resp.Status)
 	}
 	return &instanceError{what: what, hint: "check HOST:PORT; --timeout TIME waits longer"}
+}
+
+// instanceConn is a connection through an instance, with what was read ahead.
+type instanceConn struct {
+	net.Conn
+	r *bufio.Reader
+}
+
+// Read implements net.Conn.
+func (c *instanceConn) Read(b []byte) (int, error) { return c.r.Read(b) }
+
+// CloseWrite closes the sending direction.
+func (c *instanceConn) CloseWrite() error {
+	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return w.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+// SetLinger is that of *net.TCPConn, where that exists.
+func (c *instanceConn) SetLinger(sec int) error {
+	if l, ok := c.Conn.(interface{ SetLinger(sec int) error }); ok {
+		return l.SetLinger(sec)
+	}
+	return errors.ErrUnsupported
 }

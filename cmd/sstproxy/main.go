@@ -100,7 +100,9 @@ func (a *app) root() *cobra.Command {
 	root.SetHelpFunc(printHelp)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
 	root.PersistentFlags().SortFlags = false
-	root.AddCommand(a.connectCommand(), a.runCommand(), a.waitCommand(), a.healthCommand(), a.demoCommand(), a.configCommand(), a.versionCommand(), a.completionCommand())
+	nc := a.ncCommand()
+	a.addStdioForward(root, nc)
+	root.AddCommand(a.connectCommand(), a.runCommand(), nc, a.waitCommand(), a.healthCommand(), a.demoCommand(), a.configCommand(), a.versionCommand(), a.completionCommand())
 	return root
 }
 
