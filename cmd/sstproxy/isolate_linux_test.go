@@ -145,11 +145,14 @@ func TestIsolateFailsClosed(t *testing.T) {
 	}
 	defer host.Close()
 	const script = `cut -d: -f1 /proc/net/dev | tail -n +3 | tr -d ' ' | tr '\n' ,; grep -c ^nameserver /etc/resolv.conf; env | grep -ci _proxy=`
-	got := try(t.Context(), withPassword, runArgs(t, server, isolated(), "sh", "-c", script)...)
+	got := try(t.Context(), withPassword, runArgs(t, server, isolated("--log-level", "info"), "sh", "-c", script)...)
 	if names, _, _ := strings.Cut(got.stdout, "1\n0\n"); names != "lo,sstp0," && names != "sstp0,lo," {
 		t.Errorf("got %+v, want the interfaces lo and sstp0, one name server, no proxies", got)
 	}
 	t.Setenv(asClient, "http://"+host.Addr().String()+"/")
+	if strings.Contains(got.stderr, "proxy listening") {
+		t.Errorf("a proxy that nobody can use: %s", got.stderr)
+	}
 	got = try(t.Context(), withPassword, runArgs(t, server, isolated(), os.Args[0])...)
 	if got.code != 1 || !strings.Contains(got.stderr, "connection refused") {
 		t.Errorf("a listener of the machine: got %+v", got)

@@ -133,6 +133,7 @@ func (a *app) run(cmd *cobra.Command, from *profile, command []string, o *runOpt
 	p := &program{path: path, args: command, stdin: a.stdin, stdout: a.stdout, stderr: a.stderr}
 	p.probe, p.patience = o.probe, o.link.connectTimeout
 	if o.isolate {
+		o.local.listen = nil // its network is the tunnel itself
 		if err := p.isolate(cmd, o); err != nil {
 			return err
 		}
@@ -140,12 +141,13 @@ func (a *app) run(cmd *cobra.Command, from *profile, command []string, o *runOpt
 	}
 	err = a.connect(cmd, []*profile{from}, func(c *client) {
 		a.stdin = strings.NewReader("") // it is the command's: there is nobody to ask for another password
-		c.proxy.User, c.proxy.Password = "run", rand.Text()
-		p.variables = proxyVariables(c.listeners[0].Addr().String(), url.UserPassword(c.proxy.User, c.proxy.Password))
 		p.client, c.up, c.deaf = c, p.run, true
 		if p.isolated != nil {
 			p.isolated.adapt(c)
+			return
 		}
+		c.proxy.User, c.proxy.Password = "run", rand.Text()
+		p.variables = proxyVariables(c.listeners[0].Addr().String(), url.UserPassword(c.proxy.User, c.proxy.Password))
 	})
 	if err == nil {
 		return &exitStatus{stopCode(cmd.Context())}
