@@ -9,8 +9,7 @@ import (
 func TestWatchStart(t *testing.T) {
 	lines := make(chan string, 5)
 	lines <- `level=INFO msg=connecting peer=127.0.0.1:443 user=bench`
-	lines <- `level=INFO msg="phase done" phase=tcp dur=310.5µs detail="127.0.0.1:443 dur=1s"`
-	lines <- `level=INFO msg="phase done" phase=tls dur=12ms detail=""`
+	lines <- `level=INFO msg="tunnel up" peer=127.0.0.1:443 dur=1s phases.tcp=310.5µs phases.tls=12ms`
 	lines <- `level=INFO msg="proxy listening" url=socks5h://127.0.0.1:40123`
 	close(lines)
 	c, err := watchStart(time.Now(), lines)

@@ -190,7 +190,7 @@ type phase struct {
 
 var (
 	listening = regexp.MustCompile(`msg="proxy listening" url=socks5h://([0-9.]+:[0-9]+)`)
-	phaseDone = regexp.MustCompile(`msg="phase done" phase=([a-z0-9]+) dur=([^ ]+)`)
+	phaseDone = regexp.MustCompile(` phases\.([a-z0-9]+)=([^ ]+)`)
 )
 
 // watchStart reads the program's log until it serves.
@@ -201,7 +201,7 @@ func watchStart(begun time.Time, lines <-chan string) (c coming, err error) {
 		if c.first == 0 {
 			c.first = time.Since(begun)
 		}
-		if m := phaseDone.FindStringSubmatch(line); m != nil {
+		for _, m := range phaseDone.FindAllStringSubmatch(line, -1) {
 			d, err := time.ParseDuration(m[2])
 			if err != nil {
 				return c, err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -72,7 +71,7 @@ func (c *client) run(ctx context.Context) error {
 
 // serve runs the tunnel and the proxies until ctx ends or one of them does.
 func (c *client) serve(ctx context.Context, keeper *tunnel.Keeper, stack *netstack.Stack) error {
-	memory := newTrimmer(debug.FreeOSMemory)
+	memory := newTrimmer(giveBack)
 	defer memory.stop()
 	gate := &gate{keeper: keeper, dial: stack.DialContext, stack: stack, wait: c.wait}
 	router := newRouter(c.names, gate)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"runtime/debug"
 	"sync"
 	"time"
 )
@@ -17,8 +18,8 @@ const (
 	remains = 11 * time.Second
 )
 
-// trimmer gives memory back to the system when the program has started, and
-// when a burst of connections is over. The collector would leave it for minutes
+// trimmer gives memory back to the system when the program has started, again
+// when it has connected, and when a burst of connections is over. The collector would leave it for minutes
 // once nothing happens any more: the stacks that grew while a connection was
 // made, what its handshake left behind, and all of those that have been closed.
 type trimmer struct {
@@ -32,10 +33,18 @@ type trimmer struct {
 	ended bool
 }
 
+// giveBack returns to the system what is not needed at the moment: freed memory,
+// and the parts of the program file that are in memory because they were needed
+// once, above all at the start. What is needed again is mapped again.
+func giveBack() {
+	debug.FreeOSMemory()
+	unmapProgram()
+}
+
 // newTrimmer begins with what the start of the program has left. The caller
 // must stop it. free is called in a goroutine of its own.
 func newTrimmer(free func()) *trimmer {
-	t := &trimmer{free: free, rest: 1}
+	t := &trimmer{free: free, rest: 2}
 	t.timer = time.AfterFunc(quiet, t.look)
 	return t
 }

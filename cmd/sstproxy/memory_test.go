@@ -40,11 +40,11 @@ func TestTrimmer(t *testing.T) {
 		f    func(*trimmer)
 		want []float64
 	}{
-		"start":     {func(*trimmer) {}, []float64{0.5}},
-		"few":       {func(m *trimmer) { after(time.Second); move(m, burst-1) }, []float64{0.5}},
+		"start":     {func(*trimmer) {}, []float64{0.5, 11.5}},
+		"few":       {func(m *trimmer) { after(time.Second); move(m, burst-1) }, []float64{0.5, 11.5}},
 		"burst":     {func(m *trimmer) { after(time.Second); move(m, burst) }, []float64{0.5, 1.5, 12.5}},
-		"at start":  {func(m *trimmer) { after(quiet / 2); move(m, burst) }, []float64{0.75, 11.75}},
-		"in bursts": {func(m *trimmer) { move(m, burst); after(30 * time.Second); move(m, burst) }, []float64{0.5, 11.5, 30.5, 41.5}},
+		"at start":  {func(m *trimmer) { after(quiet / 2); move(m, burst) }, []float64{1, 12}},
+		"in bursts": {func(m *trimmer) { move(m, burst); after(30 * time.Second); move(m, burst) }, []float64{1, 12, 30.5, 41.5}},
 		"long burst": {func(m *trimmer) {
 			after(time.Second)
 			move(m, burst)
