@@ -145,7 +145,7 @@ func TestIsolateFailsClosed(t *testing.T) {
 	}
 	defer host.Close()
 	const script = `cut -d: -f1 /proc/net/dev | tail -n +3 | tr -d ' ' | tr '\n' ,; grep -c ^nameserver /etc/resolv.conf; env | grep -ci _proxy=`
-	got := try(t.Context(), withPassword, runArgs(t, server, isolated("--log-level", "info"), "sh", "-c", script)...)
+	got := start(t, withPassword, runArgs(t, server, isolated("--log-level", "info"), "sh", "-c", script)...).end(t)
 	if names, _, _ := strings.Cut(got.stdout, "1\n0\n"); names != "lo,sstp0," && names != "sstp0,lo," {
 		t.Errorf("got %+v, want the interfaces lo and sstp0, one name server, no proxies", got)
 	}
