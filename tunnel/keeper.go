@@ -157,11 +157,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 		} else if ctx.Err() != nil {
 			err = nil
 		}
-		k.enter(StatusEnded, func(s *State) {
-			if err != nil {
-				s.Cause = err
-			}
-		})
+		k.enter(StatusEnded, func(s *State) { s.Cause = err })
 		return err
 	}
 }

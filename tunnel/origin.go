@@ -50,6 +50,7 @@ var origins = []struct {
 }{
 	{isAny(ErrReconnect, context.Canceled), Origin{PartyUser, "host"}},
 	{isAny(ErrNetworkChanged), Origin{PartyHost, "host"}},
+	{isA[*hookError], Origin{PartyClient, "host"}},
 	{isAny(ErrReplaced), Origin{PartyServer, "LCP"}},
 	{isAny(ErrAddressHeld), Origin{PartyServer, "IPCP"}},
 	{isA[*CertificateError], Origin{PartyClient, "TLS"}},

@@ -24,7 +24,7 @@ type State struct {
 	Phase   Phase      // while connecting: the one under way
 	Since   time.Time  // when Status began
 	Changed time.Time  // since when the tunnel is up, or down: at first, the start
-	Cause   error      // why it is down, or why the last session ended; nil before the first end
+	Cause   error      // why it is down, or why the last session ended; nil if none has, and when all is over on request
 	NextTry time.Time  // while waiting
 	Attempt int        // to connect since the tunnel was last up, with the one under way
 	Up      int        // sessions that came up, in all

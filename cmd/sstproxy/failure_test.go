@@ -289,11 +289,12 @@ func TestSessionLost(t *testing.T) {
 		name string
 		end  func(*tunneltest.Conn)
 		what string
+		by   string // in the log
 	}{
-		{"killed", (*tunneltest.Conn).Kill, "the connection to the server was lost"},
-		{"disconnected", func(c *tunneltest.Conn) { c.Disconnect(sstp.StatusNoError) }, "the server ended the session"},
-		{"aborted", func(c *tunneltest.Conn) { c.Abort(sstp.StatusInfo{Status: sstp.StatusRetryCountExceeded}) }, "the server aborted the call: the request was refused too often"},
-		{"terminated", func(c *tunneltest.Conn) { c.Terminate("maintenance") }, `closed the link (it says "maintenance")`},
+		{"killed", (*tunneltest.Conn).Kill, "the connection to the server was lost", "by="},
+		{"disconnected", func(c *tunneltest.Conn) { c.Disconnect(sstp.StatusNoError) }, "the server ended the session", "by=server layer=SSTP"},
+		{"aborted", func(c *tunneltest.Conn) { c.Abort(sstp.StatusInfo{Status: sstp.StatusRetryCountExceeded}) }, "the server aborted the call: the request was refused too often", "by=server layer=SSTP"},
+		{"terminated", func(c *tunneltest.Conn) { c.Terminate("maintenance") }, `closed the link (it says "maintenance")`, "by=server layer=LCP"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -305,6 +306,9 @@ func TestSessionLost(t *testing.T) {
 				test.end(conn)
 			}
 			wantFailure(t, c.end(t), 1, test.what, "")
+			if line, _ := c.stderr.find(`msg="given up"`); !strings.Contains(line, test.by) {
+				t.Errorf("got %q, want %q in it; stderr:\n%s", line, test.by, c.stderr)
+			}
 		})
 	}
 }

@@ -48,6 +48,8 @@ func (j *journal) state(now tunnel.State) {
 		j.log.Info("connection lost", stateAttrs(now)...)
 	case now.Status == tunnel.StatusWaiting:
 		j.log.Info("not connected", stateAttrs(now)...)
+	case now.Status == tunnel.StatusEnded && now.Cause != nil:
+		j.log.Info("given up", stateAttrs(now)...)
 	}
 }
 

@@ -161,12 +161,20 @@ func TestAuthMethods(t *testing.T) {
 	}
 }
 
-// JSON logs are JSON, line by line, and debug shows the packets.
+// JSON logs are JSON, line by line, say what was negotiated in the words of the
+// others, and debug shows the packets.
 func TestLogFormats(t *testing.T) {
 	server := startServer(t, tunneltest.Config{Attach: tunneltest.Reflect})
 	c := start(t, withPassword, connectArgs(server.Addr().String(), caFile(t, server.CA()), "--log-format", "json", "--log-level", "debug")...)
 	c.stderr.wait(t, `"msg":"proxy listening","url":"http://`)
 	c.stderr.wait(t, `"msg":"control packet sent"`)
+	up := c.stderr.wait(t, `"msg":"tunnel up"`)
+	for _, part := range []string{`"peer":"` + server.Addr().String() + `"`, `"auth":"MS-CHAPv2"`, `"binding":"SHA-256"`} {
+		if !strings.Contains(up, part) {
+			t.Errorf("no %s in %s", part, up)
+		}
+	}
+	c.stderr.wait(t, `"proto":"LCP","code":"Configure-Request"`)
 	c.stop()
 	got := c.end(t)
 	for line := range strings.Lines(got.stderr) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding"
 	"fmt"
 	"log/slog"
 	"os"
@@ -45,7 +46,7 @@ func (a *app) output(o *logOptions, profile string) (*slog.Logger, view, error) 
 	if human && o.level == "" {
 		level = slog.LevelWarn
 	}
-	opts := &slog.HandlerOptions{Level: level}
+	opts := &slog.HandlerOptions{Level: level, ReplaceAttr: inWords}
 	var log *slog.Logger
 	switch o.format {
 	case "", "text":
@@ -62,6 +63,20 @@ func (a *app) output(o *logOptions, profile string) (*slog.Logger, view, error) 
 		return log, &screen{w: a.stderr}, nil
 	}
 	return log, &journal{log: log}, nil
+}
+
+// inWords has a value that can be put into words logged as these: of an address
+// or a protocol JSON would show the fields, or a number.
+func inWords(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() != slog.KindAny {
+		return a
+	}
+	switch v := a.Value.Any().(type) {
+	case encoding.TextMarshaler, error: // which every format knows
+	case fmt.Stringer:
+		a.Value = slog.StringValue(v.String())
+	}
+	return a
 }
 
 // threshold is the least level to log.
