@@ -32,7 +32,8 @@ type KeeperConfig struct {
 	KeepTrying bool
 
 	// Secret, if set, is asked for a password before each login that needs a new
-	// one: passwords from it are never sent twice. An error of it ends Run.
+	// one: passwords from it are never sent twice, so a session whose server
+	// wants a login in the middle ends, for a new one. An error of it ends Run.
 	Secret func(context.Context) (string, error)
 
 	// Up is called when a session is up and says where its packets come from
@@ -296,6 +297,7 @@ func (k *Keeper) moved(s *Session) bool {
 func (k *Keeper) next() Config {
 	cfg := k.cfg.Tunnel
 	cfg.Progress = nil
+	cfg.once = k.cfg.Secret != nil
 	state, _ := k.State()
 	cfg.PreviousAddress = state.Info.IPv4.Addr
 	cfg.RequestInterfaceID = state.Info.IPv6.InterfaceID

@@ -425,6 +425,23 @@ func TestKeeperSecret(t *testing.T) {
 	})
 }
 
+// A server that wants a login in the middle of a session gets a new session, with
+// another password.
+func TestKeeperSecretInTheMiddle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newKept(t, tunneltest.Config{})
+		asked := 0
+		k.cfg.Secret = func(context.Context) (string, error) { asked++; return "wonderland", nil }
+		k.start()
+		k.session(1)
+		k.server.Sessions()[0].Renegotiate()
+		if s := k.session(2); !errors.Is(s.Cause, ppp.ErrOnce) || asked != 2 {
+			t.Errorf("cause %v, asked %d times", s.Cause, asked)
+		}
+		k.end()
+	})
+}
+
 // The states come in order, and each is what State returns.
 func TestKeeperStates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

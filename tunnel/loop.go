@@ -97,7 +97,7 @@ func newSession(cfg Config, raw *batchConn, conn *tls.Conn, family sstp.Family, 
 		log: cfg.logger(), mtu: cfg.MTU, raw: raw, conn: conn, capture: cfg.Capture,
 		call: sstp.NewCall(sstp.CallConfig{Certificate: conn.ConnectionState().PeerCertificates[0].Raw}),
 		link: ppp.NewLink(ppp.Config{
-			User: cfg.User, Password: cfg.Password, Methods: cfg.methods(),
+			User: cfg.User, Password: cfg.Password, Once: cfg.once, Methods: cfg.methods(),
 			Addr: cfg.address(family), IPv6: cfg.IPv6.with(family), InterfaceID: cfg.RequestInterfaceID,
 			FirstRestart: firstRestart(rtt), EchoInterval: cfg.echoInterval(), EchoTimeout: cfg.echoTimeout(),
 		}),

@@ -59,6 +59,7 @@ var origins = []struct {
 	{isAny(sstp.ErrNotHTTP, sstp.ErrReplyTooLarge), Origin{PartyClient, "HTTP"}},
 	{isA[*ppp.AuthError], Origin{PartyServer, "authentication"}},
 	{isA[*ppp.NoCommonAuthError], Origin{PartyClient, "authentication"}},
+	{isAny(ppp.ErrOnce), Origin{PartyServer, "authentication"}},
 	{isAny(ppp.ErrServerNotProved, ppp.ErrNoAuthentication, mschap.ErrNotUTF8), Origin{PartyClient, "authentication"}},
 	{isA[*ppp.TerminatedError], Origin{PartyServer, "LCP"}},
 	{isA[*ppp.RejectedError], Origin{PartyServer, "PPP"}},

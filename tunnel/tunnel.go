@@ -76,6 +76,7 @@ type Config struct {
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 
 	avoid string // an address of the server, with port, to try last
+	once  bool   // Password is good for one login
 
 	// Logger gets one line per session at Info and one per control frame at
 	// Debug; nil discards them.

@@ -165,6 +165,8 @@ func explain(err error) report {
 	case errors.Is(err, ppp.ErrServerNotProved):
 		return failed("the server did not prove that it knows the password",
 			"it may not be the server you think it is: check the name and its certificate before you try again")
+	case errors.Is(err, ppp.ErrOnce):
+		return failed("the server asked for the one-time password a second time", "give the next one when you are asked")
 	case errors.Is(err, ppp.ErrNoAuthentication):
 		return failed("the server asks for no login, so it proves nothing about itself either",
 			"it may not be the server you think it is; if its certificate is proof enough, --allow-pap accepts it")

@@ -162,6 +162,7 @@ func TestExplain(t *testing.T) {
 		{"nothing offered", at(tunnel.PhaseLCP, &ppp.NoCommonAuthError{}), "no authentication method in common", "log-level debug", 1},
 		{"no authentication", at(tunnel.PhaseAuth, ppp.ErrNoAuthentication), "asks for no login", "--allow-pap", 1},
 		{"password not UTF-8", at(tunnel.PhaseAuth, mschap.ErrNotUTF8), "not valid UTF-8", "convert", 1},
+		{"asked twice", at(tunnel.PhaseUp, ppp.ErrOnce), "one-time password a second time", "the next one", 1},
 		{"server not proved", at(tunnel.PhaseAuth, ppp.ErrServerNotProved), "did not prove that it knows the password", "not be the server", 1},
 
 		// The link.

@@ -31,6 +31,7 @@ type auth struct {
 	tries    int       // PAP: transmissions left
 	request  Packet    // PAP
 	answered bool      // the credentials, or a proof of them, went out
+	spent    bool      // they did, be it before LCP was negotiated anew
 
 	exchanges  []exchange // newest last
 	challenges int        // different ones since windowed
@@ -95,6 +96,9 @@ func (l *Link) skipAuth(now time.Time) {
 
 // startPAP sends the name and the password (RFC 1334 §2.1).
 func (l *Link) startPAP(now time.Time) {
+	if !l.spend(now) {
+		return
+	}
 	data, err := AppendPAPRequest(nil, l.cfg.User, l.cfg.Password)
 	if err != nil {
 		l.fail(now, err)
@@ -174,6 +178,9 @@ func (l *Link) receiveChallenge(now time.Time, pkt Packet) {
 			l.fail(now, &ConfigError{ProtoCHAP})
 			return
 		}
+		if !l.spend(now) {
+			return
+		}
 		if x, err = l.answer(pkt.Identifier, value); err != nil {
 			l.fail(now, err)
 			return
@@ -182,6 +189,17 @@ func (l *Link) receiveChallenge(now time.Time, pkt Packet) {
 	}
 	l.auth.answered = true
 	l.send(now, ProtoCHAP, Packet{Code: CHAPResponse, Identifier: x.id, Data: x.response})
+}
+
+// spend tells whether the credentials may be used, once more or at all. If not,
+// the link ends.
+func (l *Link) spend(now time.Time) bool {
+	if l.cfg.Once && l.auth.spent {
+		l.fail(now, ErrOnce)
+		return false
+	}
+	l.auth.spent = true
+	return true
 }
 
 // find looks for an exchange of that identifier and challenge.

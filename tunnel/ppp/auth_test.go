@@ -227,3 +227,55 @@ func TestRandomSourceFails(t *testing.T) {
 		t.Errorf("got %v", s.l.Err())
 	}
 }
+
+// A password for one login is neither sent nor proved twice: not to another
+// challenge, and not when LCP is negotiated anew.
+func TestOnce(t *testing.T) {
+	t.Run("same challenge", func(t *testing.T) {
+		s := connect(t, Config{Once: true})
+		s.establish(authMSv2)
+		s.send(chap(CHAPChallenge, 1, challenge1))
+		first := s.next()
+		s.send(chap(CHAPChallenge, 1, challenge1))
+		s.want(first)
+		s.wantAlive()
+	})
+	t.Run("another challenge", func(t *testing.T) {
+		s := connect(t, Config{Once: true})
+		s.establish(authMSv2)
+		s.send(chap(CHAPChallenge, 1, challenge1))
+		s.next()
+		s.send(chap(CHAPChallenge, 2, challenge1))
+		wantOnce(t, s, 2)
+	})
+	t.Run("CHAP again", func(t *testing.T) {
+		s := connect(t, Config{Once: true})
+		s.network()
+		s.send(lcp(ConfigureRequest, 2, authMSv2))
+		_, pkt := parse(t, s.next())
+		s.want(lcp(ConfigureAck, 2, authMSv2))
+		s.send(lcp(ConfigureAck, pkt.Identifier, ourMagic))
+		s.send(chap(CHAPChallenge, 9, challenge1))
+		wantOnce(t, s, pkt.Identifier+1)
+	})
+	t.Run("PAP again", func(t *testing.T) {
+		s := connect(t, Config{Once: true, Methods: []Method{PAP}})
+		s.establish(authPAP)
+		s.next()
+		s.send(lcp(ConfigureRequest, 2, authPAP))
+		_, pkt := parse(t, s.next())
+		s.want(lcp(ConfigureAck, 2, authPAP))
+		s.send(lcp(ConfigureAck, pkt.Identifier, ourMagic))
+		wantOnce(t, s, pkt.Identifier+1)
+	})
+}
+
+// wantOnce wants the end of the link and nothing before it.
+func wantOnce(t *testing.T, s *server, id uint8) {
+	t.Helper()
+	if !errors.Is(s.l.Err(), ErrOnce) {
+		t.Errorf("got %v, want ErrOnce", s.l.Err())
+	}
+	s.want(lcp(TerminateRequest, id))
+	s.wantIdle()
+}

@@ -21,6 +21,8 @@ var (
 	// as far as TLS tells, but it neither asked for the password nor showed
 	// that it knows it.
 	ErrNoAuthentication = errors.New("ppp: the server asks for no authentication")
+	// ErrOnce: the server wants a password of Config.Once a second time.
+	ErrOnce = errors.New("ppp: the server asks again for a password that is good for one login")
 	// ErrNoAddress is wrapped by the end of a link whose IPCP never gave an
 	// address, or none any more when it was negotiated again, while no other
 	// network protocol was open.

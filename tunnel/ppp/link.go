@@ -38,6 +38,9 @@ type Config struct {
 	// domain in the MS-CHAPv2 hash only.
 	User     string
 	Password string
+	// Once says that Password is good for one login: a peer that wants it
+	// proved, or sent, a second time ends the link with ErrOnce.
+	Once bool
 	// Methods are the acceptable ways to authenticate, strongest first; nil
 	// means MSCHAPv2 alone. Having PAP in it also permits a peer that asks
 	// for no authentication at all, since it permits to trust the peer as
