@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"sstproxy/netns"
+	"sstproxy/cmd/sstproxy/netns"
 )
 
 // asCommand makes the test binary behave as the program; see [TestMain].

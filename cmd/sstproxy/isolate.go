@@ -14,7 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"sstproxy/netns"
+	"sstproxy/cmd/sstproxy/netns"
 	"sstproxy/netstack"
 	"sstproxy/tunnel"
 )

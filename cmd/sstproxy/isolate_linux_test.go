@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"testing"
 
-	"sstproxy/netns"
+	"sstproxy/cmd/sstproxy/netns"
 )
 
 // needsNamespaces skips a test where this user may have none.

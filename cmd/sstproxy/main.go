@@ -12,7 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"sstproxy/netns"
+	"sstproxy/cmd/sstproxy/netns"
 )
 
 // name is what the program calls itself in messages.

@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"unicode"
 
-	"sstproxy/netns"
+	"sstproxy/cmd/sstproxy/netns"
 	"sstproxy/tunnel"
 	"sstproxy/tunnel/ppp"
 	"sstproxy/tunnel/ppp/mschap"
