@@ -17,9 +17,10 @@ var (
 	// ErrHTTPTimeout means that the server took the request and stayed silent.
 	ErrHTTPTimeout = errors.New("no reply to SSTP_DUPLEX_POST within 60 s")
 
-	// ErrFlood means that the server asked for so many answers, without
-	// reading them, that no more are kept.
-	ErrFlood = errors.New("server sends requests faster than it takes the answers")
+	// ErrFlood means that the server sent more control frames than any server
+	// has reason to, or asked for so many answers, without reading them, that
+	// no more are kept.
+	ErrFlood = errors.New("server sends too many control frames")
 
 	// ErrAddressChanged means that the server renegotiated the link and gave
 	// another IP address: connections inside the tunnel can't go on.

@@ -34,7 +34,12 @@ const (
 	// machine, slept. What the server has sent meanwhile is read within
 	// lateGrace, and only then may its silence count.
 	lateAfter = time.Second
-	lateGrace = 200 * time.Millisecond
+	// More than maxFrames frames that are no IP packets within frameWindow are
+	// a flood: a session has some in a second at its beginning, and one in
+	// several seconds later.
+	maxFrames   = 2000
+	frameWindow = 10 * time.Second
+	lateGrace   = 200 * time.Millisecond
 )
 
 // Session is an SSTP session. Run is called once; the other methods may be
@@ -61,6 +66,8 @@ type Session struct {
 	graced    bool      // it fired late and was set again
 	linger    bool      // wait for the server to be done with the session
 	announced time.Time // the end of the session, by the server's word
+	window    time.Time // when the counting of frames began anew
+	frames    int       // received since
 	cause     error     // why the session ends; the first one counts
 
 	// What reader and writer share with the loop.
@@ -247,6 +254,8 @@ func (s *Session) turn(ctx context.Context, quit <-chan struct{}) error {
 		s.catchUp()
 		if !ok {
 			s.lost(s.readErr)
+		} else if s.floods() {
+			s.cut(ErrFlood)
 		} else {
 			s.receive(f)
 		}
@@ -323,6 +332,15 @@ func (s *Session) wasLate() bool {
 	return s.graced
 }
 
+// floods counts a frame, and tells whether there were too many of late.
+func (s *Session) floods() bool {
+	if now := time.Now(); now.Sub(s.window) > frameWindow {
+		s.window, s.frames = now, 0
+	}
+	s.frames++
+	return s.frames > maxFrames
+}
+
 // receive hands a frame to the layer it is for.
 func (s *Session) receive(f frame) {
 	now := time.Now()
@@ -347,6 +365,7 @@ func (s *Session) settle() {
 	}
 	if hlak, ok := s.link.Authenticated(); ok && s.call.State() == sstp.ClientConnectAckReceived {
 		s.call.Authenticated(now, hlak)
+		s.link.ForgetKey()
 		s.connected = now
 	}
 	s.note()

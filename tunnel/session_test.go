@@ -564,6 +564,36 @@ func TestFlood(t *testing.T) {
 	})
 }
 
+// TestControlFlood: a server that takes every answer may not make us answer
+// without end either; the few frames of a long session are no flood.
+func TestControlFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, tunneltest.Config{})
+		s := p.dial()
+		_, ended := run(t, s, newNear().packets())
+		conn := p.server.Sessions()[0]
+		echo := sstp.Message{Type: sstp.EchoRequest}.Append(nil)
+		for range 100 { // 100 a second for 100 s
+			for range 100 {
+				conn.Send(echo)
+			}
+			time.Sleep(time.Second)
+		}
+		select {
+		case err := <-ended:
+			t.Fatalf("Run = %v at 100 frames a second", err)
+		default:
+		}
+		for range 3000 {
+			conn.Send(echo)
+		}
+		if err := <-ended; !errors.Is(err, tunnel.ErrFlood) {
+			t.Errorf("Run = %v, want ErrFlood", err)
+		}
+		p.server.Close()
+	})
+}
+
 // holdWrites is a connection whose peer stops reading.
 type holdWrites struct {
 	net.Conn

@@ -208,7 +208,7 @@ func explain(err error) report {
 	case errors.Is(err, errOnceUsed):
 		return failed("the one-time password was used, and there is no way to ask for another", "run it again with a new one")
 	case errors.Is(err, tunnel.ErrFlood):
-		return failed("the server sends requests faster than it takes the answers", hintAgain)
+		return failed("the server sends more control packets than any server has reason to", hintAgain)
 	case errors.Is(err, tunnel.ErrAddressChanged):
 		return failed("the server gave the tunnel another address, which cuts every connection in it", "connect again")
 	case errors.Is(err, tunnel.ErrMTUChanged):

@@ -175,7 +175,7 @@ func TestExplain(t *testing.T) {
 		{"loop", at(tunnel.PhaseLCP, ppp.ErrLoop), "sends back what it is sent", "SERVER", 1},
 		{"lost while up", at(tunnel.PhaseUp, lost(io.EOF)), "the connection to the server was lost", "network", 1},
 		{"lost in set-up", at(tunnel.PhaseLCP, lost(io.EOF)), `closed the connection during the step "lcp"`, "administrator", 1},
-		{"flood", at(tunnel.PhaseUp, tunnel.ErrFlood), "faster than it takes the answers", "connect again", 1},
+		{"flood", at(tunnel.PhaseUp, tunnel.ErrFlood), "more control packets than any server", "connect again", 1},
 		{"address changed", at(tunnel.PhaseUp, tunnel.ErrAddressChanged), "another address", "connect again", 1},
 		{"MTU changed", at(tunnel.PhaseUp, tunnel.ErrMTUChanged), "packet size", "--mtu", 1},
 		{"anything else", errors.New("the moon is full"), "the moon is full", "log-level debug", 1},

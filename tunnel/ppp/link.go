@@ -244,6 +244,9 @@ func (l *Link) Authenticated() (hlak [32]byte, ok bool) {
 	return l.auth.hlak, l.auth.done
 }
 
+// ForgetKey clears the HLAK, which is needed once.
+func (l *Link) ForgetKey() { clear(l.auth.hlak[:]) }
+
 // Method is the method by which the peer accepted us first; before that, the
 // one under way. It is zero if the peer asks for none.
 func (l *Link) Method() Method {

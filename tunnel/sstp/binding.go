@@ -95,7 +95,9 @@ func CallConnectedMessage(b CryptoBinding) Message {
 func (b CryptoBinding) Sign(hlak [32]byte) CryptoBinding {
 	// The MAC covers the packet with its own 32 octets zero.
 	b.CompoundMAC = [32]byte{}
-	mac := hmac.New(b.Hash.new, CompoundMACKey(b.Hash, hlak))
+	key := CompoundMACKey(b.Hash, hlak)
+	defer clear(key)
+	mac := hmac.New(b.Hash.new, key)
 	mac.Write(CallConnectedMessage(b).Append(nil))
 	copy(b.CompoundMAC[:], mac.Sum(nil))
 	return b
