@@ -150,6 +150,7 @@ func TestKeeperReconnects(t *testing.T) {
 				k := newKept(t, tunneltest.Config{})
 				k.start()
 				first := k.session(1)
+				synctest.Wait() // until nothing is on its way
 				start := time.Now()
 				tt.end(k.server.Sessions()[0])
 				second := k.session(2)

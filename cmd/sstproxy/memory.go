@@ -45,6 +45,8 @@ func giveBack() {
 // must stop it. free is called in a goroutine of its own.
 func newTrimmer(free func()) *trimmer {
 	t := &trimmer{free: free, rest: 2}
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.timer = time.AfterFunc(quiet, t.look)
 	return t
 }
