@@ -28,7 +28,7 @@ func (o *ncOptions) groups() []group {
 	return slices.Concat([]group{
 		newGroup("Running sstproxy", func(fs *pflag.FlagSet) { o.running.define(fs, 2*time.Minute) }),
 		newGroup("Session of its own", func(fs *pflag.FlagSet) {
-			fs.StringVar(&o.server, "server", "", "connect to this `SERVER` or profile if no sstproxy runs; the rest\nis as for connect")
+			fs.StringVar(&o.server, "server", "", "connect to this `SERVER` or profile if no sstproxy runs, for a profile\nwhere that listens; the rest is as for connect")
 		}),
 	}, own)
 }
@@ -42,7 +42,7 @@ func (a *app) ncCommand() *cobra.Command {
 none runs and --server is given, through a session of its own, which ends with
 the connection. HOST is looked up in the tunnel. The end of input is passed on,
 and so is the other end's; nc ends when both have ended, at a terminal with the
-other end. sstproxy -W HOST:PORT is the same.
+other end. sstproxy -W HOST:PORT is the same, and takes the same flags.
 
 Exit codes: 0 ended in order, 1 not connected or cut, 2 wrong usage, 3 the
 server refused the credentials.`,
@@ -60,9 +60,15 @@ server refused the credentials.`,
 	return cmd
 }
 
-// addStdioForward gives the root command ssh's way to say nc.
+// addStdioForward gives the root command ssh's way to say nc, with nc's flags,
+// which the help shows under nc only.
 func (a *app) addStdioForward(root, nc *cobra.Command) {
-	to := root.Flags().StringP("stdio-forward", "W", "", "the same as nc, for who knows it from ssh: join standard input\nand output with `HOST:PORT` in the tunnel")
+	to := root.Flags().StringP("stdio-forward", "W", "", "the same as nc, with its flags, for who knows it from ssh: join\nstandard input and output with `HOST:PORT` in the tunnel")
+	nc.Flags().VisitAll(func(f *pflag.Flag) {
+		hidden := *f
+		hidden.Hidden, hidden.Annotations = true, nil
+		root.Flags().AddFlag(&hidden)
+	})
 	root.RunE = func(cmd *cobra.Command, args []string) error {
 		if *to == "" || len(args) > 0 {
 			return noCommand(cmd, args)
@@ -71,6 +77,11 @@ func (a *app) addStdioForward(root, nc *cobra.Command) {
 		if err != nil {
 			return usage(cmd, errors.New("-W "+*to+": want HOST:PORT, an IPv6 address in brackets"))
 		}
+		cmd.Flags().Visit(func(f *pflag.Flag) {
+			if own := nc.Flags().Lookup(f.Name); own != nil {
+				own.Changed = true // the value is one and the same
+			}
+		})
 		nc.SetContext(cmd.Context())
 		return nc.RunE(nc, []string{host, port})
 	}
@@ -79,6 +90,10 @@ func (a *app) addStdioForward(root, nc *cobra.Command) {
 // nc joins standard input and output with a destination in the tunnel.
 func (a *app) nc(cmd *cobra.Command, to string, o *ncOptions) error {
 	to, err := proxy.Destination(to)
+	if err != nil {
+		return usage(cmd, err)
+	}
+	own, err := a.ownProfile(o)
 	if err != nil {
 		return usage(cmd, err)
 	}
@@ -92,22 +107,36 @@ func (a *app) nc(cmd *cobra.Command, to string, o *ncOptions) error {
 	}
 	err = a.throughInstance(ctx, i, to, o.running.timeout)
 	if e, ok := errors.AsType[*instanceError](err); ok && e.absent {
-		if o.server != "" {
-			return a.ownSession(cmd, to, o)
+		if own != nil {
+			return a.ownSession(cmd, to, own)
 		}
 		e.hint += "; or give --server SERVER for a session of its own"
 	}
 	return err
 }
 
-// ownSession is nc with a session of its own.
-func (a *app) ownSession(cmd *cobra.Command, to string, o *ncOptions) error {
+// ownProfile is what --server names, nil if it names nothing. Of a profile the
+// listeners are where to look for an sstproxy that runs, if it can be asked at
+// one of them.
+func (a *app) ownProfile(o *ncOptions) (*profile, error) {
+	if o.server == "" {
+		return nil, nil
+	}
 	profiles, err := a.profiles(o.running.from.config, []string{o.server}, &o.options)
 	if err != nil {
-		return usage(cmd, err)
+		return nil, err
 	}
-	profiles[0].options.forwards.stdio = to
-	return a.stdio(cmd, profiles)
+	own := profiles[0]
+	if _, err := own.options.local.reachable(); own.name != "" && err == nil {
+		o.running.local = own.options.local
+	}
+	return own, nil
+}
+
+// ownSession is nc with a session of its own.
+func (a *app) ownSession(cmd *cobra.Command, to string, own *profile) error {
+	own.options.forwards.stdio = to
+	return a.stdio(cmd, []*profile{own})
 }
 
 // throughInstance is nc by way of an sstproxy that runs.

@@ -56,6 +56,12 @@ func TestNC(t *testing.T) {
 	wantNC(t, login, "hello", "got hello", "-W", demoHost+":7")
 	large := strings.Repeat("0123456789abcdef", 1<<16)
 	wantNC(t, login, large, "got "+large, "nc", demoHost, "7")
+	delete(login, "SSTPROXY_LISTEN")
+	wantNC(t, login, "hello", "got hello", "-W", demoHost+":7", "--listen", where)
+	wantNC(t, login, "hello", "got hello", "--listen="+socket, "-W"+demoHost+":7")
+	login["SSTPROXY_LISTEN"] = "127.0.0.1:1" // the command line wins
+	wantNC(t, login, "hello", "got hello", "-W", demoHost+":7", "--listen", where)
+	login["SSTPROXY_LISTEN"] = where
 
 	wantFailure(t, try(t.Context(), login, "nc", demoHost, "9"), exitFailed, "the destination refused the connection", "check HOST:PORT")
 	wantFailure(t, try(t.Context(), login, "nc", "nowhere.demo", "7"), exitFailed, "no such host", "check HOST:PORT")
@@ -125,6 +131,34 @@ func TestNCOwnSession(t *testing.T) {
 	wantNC(t, withPassword, "hello", "got hello", connectArgs(site.Addr().String(), own[5], "--listen", taken, "-L", "1:h:1", "-W", demoWeb.String()+":7")...)
 	refused := try(t.Context(), withPassword, append([]string{"nc", "--listen", nobody, demoHost, "9"}, own...)...)
 	wantFailure(t, refused, exitFailed, "can't reach "+demoHost+":9: the destination refused the connection", "looked up in the tunnel")
+	if n := site.Count(tunneltest.EventAuthenticated); n != 3 {
+		t.Errorf("%d sessions, want 3", n)
+	}
+}
+
+// A profile is both: where an sstproxy may run, and the session to make if none
+// does.
+func TestNCProfile(t *testing.T) {
+	site, stack := startNetwork(t)
+	serveInside(t, stack, 7, echoAtEnd)
+	config := fmt.Sprintf("ca = %q\nuser = 'alice'\n[work]\nserver = %q\nlisten = %q\n[free]\nserver = %q\nlisten = '127.0.0.1:0'\n",
+		caFile(t, site.CA()), site.Addr(), freePort(t), site.Addr())
+	file := filepath.Join(t.TempDir(), "vpn.toml")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	nc := []string{"nc", demoHost, "7", "--config", file, "--server"}
+	wantNC(t, withPassword, "hello", "got hello", append(nc, "work")...)
+	c := start(t, withPassword, "connect", "work", "--config", file)
+	c.proxyURL(t, "http://")
+	wantNC(t, nil, "hello", "got hello", append(nc, "work")...)
+	if n := site.Count(tunneltest.EventAuthenticated); n != 2 {
+		t.Errorf("%d sessions, want 2", n)
+	}
+	c.stop()
+	c.end(t)
+	nowhere := freePort(t)
+	wantNC(t, withPassword, "hello", "got hello", append(nc, "free", "--listen", nowhere)...)
 	if n := site.Count(tunneltest.EventAuthenticated); n != 3 {
 		t.Errorf("%d sessions, want 3", n)
 	}
