@@ -46,6 +46,21 @@ var replies = []struct {
 	{"refused beats unreachable", errors.Join(opError(syscall.ENETUNREACH), opError(syscall.ECONNREFUSED)), 5, 502, "connection_refused"},
 }
 
+// README's table is the one that decides.
+func TestFailuresInReadme(t *testing.T) {
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want strings.Builder
+	for _, f := range failures {
+		fmt.Fprintf(&want, "| %s | %d | %d | `%s` |\n", f.words, f.reply, f.status, f.kind)
+	}
+	if !strings.Contains(string(readme), "|---|---|---|---|\n"+want.String()+"\n") {
+		t.Errorf("README.md has no such table:\n%s", &want)
+	}
+}
+
 func failing(err error) Config {
 	return Config{Dial: func(context.Context, string, string) (net.Conn, error) { return nil, err }}
 }
