@@ -88,6 +88,7 @@ server refused the credentials.`,
 		ValidArgsFunction: a.completeProfile,
 	}
 	attach(cmd, append(o.groups(), newGroup("Profiles", from.define)))
+	cmd.Flags().Lookup("stdio-forward").Hidden = true // there to be refused in words
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := a.applyEnvironment(cmd); err != nil {
 			return err
