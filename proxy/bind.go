@@ -52,14 +52,14 @@ func (s *Server) bind(ctx context.Context, req socksRequest) (*binding, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.DialTimeout)
 	defer cancel()
 	network := "tcp4"
-	peers, err := s.lookupAll(ctx, "ip", req.host)
+	peers, named, err := s.peers(ctx, req.host)
 	if err != nil {
 		return nil, err
 	}
 	if peers[0].Is6() {
 		network = "tcp6"
 	}
-	if peers[0].IsUnspecified() {
+	if !named && peers[0].IsUnspecified() {
 		peers = nil
 	}
 	l, err := s.cfg.Listen(ctx, network, "")
@@ -67,6 +67,21 @@ func (s *Server) bind(ctx context.Context, req socksRequest) (*binding, error) {
 		return nil, &dialError{network, err}
 	}
 	return &binding{l, peers}, nil
+}
+
+// peers are the addresses of a host, which may be a name. One that leads to no
+// destination, as name servers say of names they block, does not mean anybody.
+func (s *Server) peers(ctx context.Context, host string) (addrs []netip.Addr, named bool, err error) {
+	if host, err = canonicalHost(host); err != nil {
+		return nil, false, err
+	}
+	if addrs, err = s.lookupAll(ctx, "ip", host); err != nil {
+		return nil, false, err
+	}
+	if _, err := netip.ParseAddr(host); err == nil {
+		return addrs, false, nil
+	}
+	return addrs, true, checkAddr(addrs[0])
 }
 
 // acceptOne waits for the peer and closes the listener. Others who connect

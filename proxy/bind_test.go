@@ -129,6 +129,24 @@ func TestBindStranger(t *testing.T) {
 	}
 }
 
+// TestBindNowhere: a name that leads nowhere, as name servers say of those that
+// they block, lets nobody in. 0.0.0.0 itself is anybody.
+func TestBindNowhere(t *testing.T) {
+	for _, nowhere := range []string{"0.0.0.0", "::", "::ffff:0.0.0.0"} {
+		b := newBinds()
+		cfg := b.config()
+		cfg.Lookup = func(context.Context, string, string) ([]netip.Addr, error) {
+			return []netip.Addr{netip.MustParseAddr(nowhere)}, nil
+		}
+		c := connect(t, serve(t, cfg, ModeAuto).addr)
+		write(t, c, "\x05\x01\x00"+socksRequestTo(2, "ftp.test", 21))
+		want(t, c, "\x05\x00")
+		if got := readReply(t, c); got != replyNotAllowed {
+			t.Errorf("%s: got reply %d, want %d", nowhere, got, replyNotAllowed)
+		}
+	}
+}
+
 // TestBindEnds: what ends the wait, and what the client is told.
 func TestBindEnds(t *testing.T) {
 	for name, tt := range map[string]struct {
