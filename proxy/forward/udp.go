@@ -48,6 +48,9 @@ const (
 	// maxPending is how many datagrams of a client wait while its socket is
 	// being opened. More are dropped.
 	maxPending = 16
+	// maxWaiting is how many octets of them wait, of all clients together: who
+	// makes up addresses is as many clients as he likes.
+	maxWaiting = 4 << 20
 )
 
 // Serve relays until ctx ends, which is no error, or until the socket fails. It
@@ -83,6 +86,8 @@ type udpServer struct {
 	socket Socket
 	wg     sync.WaitGroup // one per flow
 
+	waiting atomic.Int64 // octets, of all flows
+
 	mu    sync.Mutex
 	flows map[netip.AddrPort]*flow
 	order list.List // of *flow; the one that has sent nothing for longest first
@@ -98,6 +103,7 @@ type flow struct {
 	mu      sync.Mutex
 	conn    net.Conn // nil until it is open
 	pending [][]byte // until then
+	over    bool     // nothing more can be pending
 }
 
 // read takes datagrams from the socket until it fails.
@@ -107,7 +113,7 @@ func (s *udpServer) read(ctx context.Context) error {
 		n, from, err := s.socket.ReadFromUDPAddrPort(buf)
 		switch {
 		case err == nil:
-			s.flow(ctx, from).send(buf[:n])
+			s.send(s.flow(ctx, from), buf[:n])
 		case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EMSGSIZE):
 			// About an answer that was sent, or one datagram. (Windows.)
 		default:
@@ -140,9 +146,22 @@ func (s *udpServer) flow(ctx context.Context, from netip.AddrPort) *flow {
 }
 
 func (s *udpServer) forget(f *flow) {
+	f.mu.Lock()
+	s.takePending(f)
+	f.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.drop(f)
+}
+
+// takePending returns what waits for the flow's socket; nothing waits any more.
+// The caller holds the flow's mutex.
+func (s *udpServer) takePending(f *flow) (pending [][]byte) {
+	pending, f.pending, f.over = f.pending, nil, true
+	for _, b := range pending {
+		s.waiting.Add(-int64(len(b)))
+	}
+	return pending
 }
 
 // drop ends a flow. The caller holds the mutex.
@@ -167,7 +186,7 @@ func (s *udpServer) serve(ctx context.Context, f *flow) {
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	f.open(conn)
+	s.open(f, conn)
 	buf := make([]byte, maxDatagram)
 	for {
 		n, err := f.receive(buf, s.IdleTimeout)
@@ -180,26 +199,27 @@ func (s *udpServer) serve(ctx context.Context, f *flow) {
 
 // send passes a datagram of the client on, or keeps a copy of it while the
 // socket is being opened.
-func (f *flow) send(b []byte) {
+func (s *udpServer) send(f *flow, b []byte) {
 	f.touch()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
 	case f.conn != nil:
 		_, _ = f.conn.Write(b) // lost, as datagrams are
-	case len(f.pending) < maxPending:
+	case !f.over && len(f.pending) < maxPending && s.waiting.Load()+int64(len(b)) <= maxWaiting:
+		s.waiting.Add(int64(len(b)))
 		f.pending = append(f.pending, append([]byte(nil), b...))
 	}
 }
 
 // open sends what has been waiting for the socket.
-func (f *flow) open(conn net.Conn) {
+func (s *udpServer) open(f *flow, conn net.Conn) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, b := range f.pending {
+	for _, b := range s.takePending(f) {
 		_, _ = conn.Write(b) // lost, as datagrams are
 	}
-	f.conn, f.pending = conn, nil
+	f.conn = conn
 }
 
 // receive reads an answer, and fails when nothing moved for so long.

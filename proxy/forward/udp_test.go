@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -108,6 +109,7 @@ func (c *fakeConn) Close() error {
 type fixture struct {
 	t      *testing.T
 	socket *fakeSocket
+	mu     sync.Mutex // guards opened, while dials run
 	opened []*fakeConn
 	hold   chan struct{} // dials wait for it, if not nil
 	cancel context.CancelFunc
@@ -125,6 +127,8 @@ func relay(t *testing.T, u UDP) *fixture {
 				return nil, ctx.Err()
 			}
 		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
 		c := &fakeConn{name: string(rune('a' + len(f.opened))), in: make(chan string, 100), closed: make(chan struct{})}
 		f.opened = append(f.opened, c)
 		return c, nil
@@ -265,4 +269,39 @@ func TestUDPEndsDuringDial(t *testing.T) {
 		f.send(1, "x")
 		f.end()
 	})
+}
+
+// TestUDPWaiting: datagrams that wait for sockets are bounded, however many
+// clients there are, and those that are sent or dropped count no more.
+func TestUDPWaiting(t *testing.T) {
+	const size, clients = 60000, 200
+	const room = maxWaiting / size
+	text := strings.Repeat("x", size)
+	for name, max := range map[string]int{"opened": 512, "dropped": 10} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := relay(t, UDP{MaxClients: max})
+				f.hold = make(chan struct{})
+				for n := range uint16(clients) {
+					f.send(n+1, text)
+				}
+				close(f.hold)
+				synctest.Wait()
+				if got, want := len(f.socket.out), min(room, max); got != want {
+					t.Errorf("%d datagrams waited, want %d", got, want)
+				}
+				for len(f.socket.out) > 0 {
+					<-f.socket.out
+				}
+				f.hold = make(chan struct{})
+				f.send(1000, "later")
+				close(f.hold)
+				synctest.Wait()
+				if len(f.socket.out) != 1 {
+					t.Errorf("%d datagrams waited later, want 1", len(f.socket.out))
+				}
+				f.end()
+			})
+		})
+	}
 }
