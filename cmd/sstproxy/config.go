@@ -218,12 +218,19 @@ func (w *walker) at(offset uint32) int {
 	return w.line
 }
 
+// maxPath is how many steps of a path are followed: a table and its key are all
+// that is looked up, and a file can be one path of a hundred thousand.
+const maxPath = 2
+
 // keys returns the path that the dotted key of a node leads to, from base, and
-// notes each step's line: the first one that names it.
+// notes each step's line: the first one that names it. Beyond maxPath it is cut,
+// with one step more, so that it can't be taken for another.
 func (w *walker) keys(base []string, node *unstable.Node) []string {
 	path := slices.Clone(base)
 	for it := node.Key(); it.Next(); {
-		path = append(path, string(it.Node().Data))
+		if path = append(path, string(it.Node().Data)); len(path) > maxPath {
+			return path
+		}
 		w.note(path, it.Node().Raw.Offset)
 	}
 	return path
@@ -236,7 +243,13 @@ func (w *walker) note(path []string, offset uint32) {
 }
 
 func (w *walker) keyValue(table []string, node *unstable.Node) {
-	path := w.keys(table, node)
+	path := table
+	if len(path) <= maxPath {
+		path = w.keys(table, node)
+	}
+	if len(path) > maxPath {
+		return // a fault, of which the first step has a line
+	}
 	value := node.Value()
 	for it := value.Children(); it.Next(); {
 		child := it.Node()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -328,6 +329,29 @@ func TestReadmeConfig(t *testing.T) {
 	}
 	if got := try(context.Background(), nil, "config", "check", path); got.code != exitOK || strings.Contains(got.stdout, "note:") {
 		t.Errorf("got %+v, want all profiles good, also together", got)
+	}
+}
+
+// A file that is one long path costs no more than others of its length.
+func TestConfigLongPath(t *testing.T) {
+	const steps = 30000
+	for _, text := range []string{
+		strings.Repeat("a.", steps) + "a = 1\n", "[" + strings.Repeat("a.", steps) + "a]\n",
+		"[a]\n" + strings.Repeat("a.", steps) + "a = {b = {c = 1}}\n",
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		file, err := parseConfig("vpn.toml", []byte(text))
+		runtime.ReadMemStats(&after)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := after.TotalAlloc - before.TotalAlloc; n > 200<<20 {
+			t.Errorf("%.10s…: %d MiB", text, n>>20)
+		}
+		if len(file.profiles) != 1 {
+			t.Errorf("%.10s…: got %d profiles, want 1", text, len(file.profiles))
+		}
 	}
 }
 
