@@ -61,6 +61,7 @@ func (p *program) isolate(parsed *cobra.Command, o *runOptions) error {
 	if err != nil {
 		return usage(parsed, err)
 	}
+	keepFromCommand(o.account.passwordFile) // the process that becomes it is started now
 	ctx, cancel := context.WithCancel(context.Background())
 	cmd := p.command(ctx, nil)
 	space, err := netns.New(cmd, netns.Config{Headroom: tunnel.Headroom, PutHeader: tunnel.PutHeader, Hosts: names.hosts})

@@ -48,6 +48,26 @@ func TestIsolate(t *testing.T) {
 	wantOrderlyEnd(t, server)
 }
 
+// The password's descriptor is not the command's, which could read it again.
+func TestIsolatePasswordDescriptor(t *testing.T) {
+	needsNamespaces(t)
+	needs(t, "sh")
+	server := startDemoServer(t)
+	path := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(path, []byte(withPassword["SSTPROXY_PASSWORD"]), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fd, err := syscall.Open(path, syscall.O_RDONLY, 0) // as a shell's 3<file: no O_CLOEXEC
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := try(t.Context(), nil, runArgs(t, server, isolated("--password-file", fmt.Sprintf("/dev/fd/%d", fd)),
+		"sh", "-c", fmt.Sprintf("cat /proc/self/fd/%d || echo private", fd))...)
+	if got.code != exitOK || got.stdout != "private\n" {
+		t.Errorf("got %+v", got)
+	}
+}
+
 // The same as a user without rights, and with what such a user has at hand.
 func TestIsolateUnprivileged(t *testing.T) {
 	needsNamespaces(t)

@@ -15,3 +15,6 @@ func terminate(p *os.Process) error { return p.Kill() }
 func fromTerminal(os.Signal, bool) bool { return true }
 
 func hasTerminal() bool { return true }
+
+// keepFromCommand has nothing to do: descriptors are not inherited here.
+func keepFromCommand(string) {}

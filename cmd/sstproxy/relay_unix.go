@@ -4,6 +4,8 @@ package main
 
 import (
 	"os"
+	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -14,6 +16,15 @@ var relayed = []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, sysc
 
 // terminate tells a process to end.
 func terminate(p *os.Process) error { return p.Signal(syscall.SIGTERM) }
+
+// keepFromCommand keeps a secret's descriptor, if its file is one, from processes
+// that are started before the secret has been read.
+func keepFromCommand(file string) {
+	digits, ok := strings.CutPrefix(file, "/dev/fd/")
+	if n, err := strconv.ParseUint(digits, 10, 16); ok && err == nil {
+		syscall.CloseOnExec(int(n))
+	}
+}
 
 // fromTerminal tells whether a signal comes from the terminal, which gives it to
 // every process in the foreground, the command included. A SIGINT or SIGQUIT
