@@ -43,6 +43,9 @@ type client struct {
 	// isolated, if set, is where the packets go once its command begins.
 	isolated *isolation
 
+	// private says that nobody but the command of run is to use the proxy.
+	private bool
+
 	// deaf leaves SIGHUP and SIGUSR1 alone: they are for somebody else.
 	deaf bool
 }
@@ -83,6 +86,10 @@ func (c *client) serve(ctx context.Context, keeper *tunnel.Keeper, stack *netsta
 	c.proxy.Files = map[string]proxy.File{
 		statusPath: {Serve: serveStatus(c.keeper.Tunnel.Server, keeper.State)},
 		pacPath:    c.names.pac(c.listeners),
+	}
+	if pac := c.proxy.Files[pacPath]; c.private {
+		pac.Public = false
+		c.proxy.Files[pacPath] = pac
 	}
 	server := proxy.New(c.proxy)
 

@@ -147,7 +147,7 @@ func (a *app) run(cmd *cobra.Command, from *profile, command []string, o *runOpt
 			p.isolated.adapt(c)
 			return
 		}
-		c.proxy.User, c.proxy.Password = "run", rand.Text()
+		c.private, c.proxy.User, c.proxy.Password = true, "run", rand.Text()
 		p.variables = proxyVariables(c.listeners[0].Addr().String(), url.UserPassword(c.proxy.User, c.proxy.Password))
 	})
 	if err == nil {

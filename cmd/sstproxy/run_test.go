@@ -109,6 +109,14 @@ func TestRunIsPrivate(t *testing.T) {
 	if status, _, _ := get(t, scheme+host, "http://"+demoHost+"/"); status != http.StatusProxyAuthRequired {
 		t.Errorf("without its password: got status %d", status)
 	}
+	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Get(scheme + host + pacPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusUnauthorized {
+		t.Errorf("the rules, without its password: got status %d", resp.StatusCode)
+	}
 	if status, _, _ := get(t, withLogin, "http://"+demoHost+"/"); status != http.StatusOK {
 		t.Errorf("with its password: got status %d", status)
 	}
