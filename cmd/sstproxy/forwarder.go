@@ -189,9 +189,24 @@ func isOurs(at netip.AddrPort, own []*forwarder) bool {
 		if !ok || int(at.Port()) != l.Port {
 			continue
 		}
-		if addr := l.AddrPort().Addr().Unmap(); addr == at.Addr().Unmap() || addr.IsUnspecified() && at.Addr().IsLoopback() {
+		if addr := l.AddrPort().Addr().Unmap(); addr == at.Addr().Unmap() || addr.IsUnspecified() && isHere(at) {
 			return true
 		}
 	}
 	return false
+}
+
+// isHere reports whether an address is this machine's: such a one is its own
+// sender. Nothing is sent for that.
+func isHere(at netip.AddrPort) bool {
+	if at.Addr().IsLoopback() {
+		return true
+	}
+	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(at))
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	local, ok := c.LocalAddr().(*net.UDPAddr)
+	return ok && local.AddrPort().Addr().Unmap() == at.Addr().Unmap()
 }

@@ -142,6 +142,13 @@ func TestChooser(t *testing.T) {
 	}
 }
 
+// placed is a listener that only has an address.
+type placed struct{ at net.Addr }
+
+func (p *placed) Accept() (net.Conn, error) { return nil, net.ErrClosed }
+func (p *placed) Close() error              { return nil }
+func (p *placed) Addr() net.Addr            { return p.at }
+
 // TestSystemServers: this machine's servers, without ourselves.
 func TestSystemServers(t *testing.T) {
 	endpoint, err := proxy.ParseEndpoint("127.0.0.1:0")
@@ -167,5 +174,19 @@ func TestSystemServers(t *testing.T) {
 	at := netip.MustParseAddrPort(f.address())
 	if !isOurs(at, []*forwarder{f}) || isOurs(netip.AddrPortFrom(at.Addr(), at.Port()-1), []*forwarder{f}) || isOurs(netip.AddrPortFrom(netip.IPv6Loopback(), at.Port()), []*forwarder{f}) {
 		t.Error("our own address is not known as such, or another is")
+	}
+	everywhere := &forwarder{listener: &placed{&net.TCPAddr{IP: net.IPv6unspecified, Port: int(at.Port())}}}
+	if isOurs(netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), at.Port()), []*forwarder{everywhere}) {
+		t.Error("another machine's address is taken for ours")
+	}
+	own, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range own {
+		addr := netip.MustParsePrefix(a.String()).Addr()
+		if !addr.IsLinkLocalUnicast() && !isOurs(netip.AddrPortFrom(addr, at.Port()), []*forwarder{everywhere}) {
+			t.Errorf("who listens everywhere would ask itself at %v", addr)
+		}
 	}
 }
