@@ -48,7 +48,18 @@ func newRouter(names naming, g *gate) *router {
 	return &router{
 		names: names, listenTunnel: g.listenPacket, reverseTunnel: g.lookupAddr, reverseOutside: reverseOutside,
 		tunnel:  network{dial: g.dialContext, lookup: g.lookup},
-		outside: network{dial: (&net.Dialer{}).DialContext, lookup: net.DefaultResolver.LookupNetIP},
+		outside: network{dial: (&net.Dialer{}).DialContext, lookup: whole(net.DefaultResolver.LookupNetIP)},
+	}
+}
+
+// whole asks for names with a dot as they are. This machine's search list would
+// make others of those that do not exist, which a rule may keep in the tunnel.
+func whole(lookup lookupFunc) lookupFunc {
+	return func(ctx context.Context, network, host string) ([]netip.Addr, error) {
+		if strings.Contains(host, ".") && !strings.HasSuffix(host, ".") {
+			host += "."
+		}
+		return lookup(ctx, network, host)
 	}
 }
 

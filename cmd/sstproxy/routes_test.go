@@ -103,6 +103,17 @@ func TestRouterLookupAddr(t *testing.T) {
 	}
 }
 
+// TestWhole: only names without a dot are this machine's to complete.
+func TestWhole(t *testing.T) {
+	var n notes
+	for _, host := range []string{"printer", "www.example", "db.corp.example."} {
+		_, _ = whole(n.lookup("direct"))(t.Context(), "ip", host)
+	}
+	if want := []string{"direct asks printer", "direct asks www.example.", "direct asks db.corp.example."}; !slices.Equal(n.list, want) {
+		t.Errorf("got %q, want %q", n.list, want)
+	}
+}
+
 // TestRouterDial: where a name is asked and where it is dialled.
 func TestRouterDial(t *testing.T) {
 	names := map[string]string{
