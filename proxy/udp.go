@@ -24,6 +24,7 @@ type association struct {
 
 	peer   netip.Addr                     // the only one whose datagrams are taken; unspecified: any on this machine
 	port   uint16                         // of the client, if it announced one; else 0
+	user   func(from netip.AddrPort) bool // whether what has an address here is the client's user's; nil: any will do
 	client atomic.Pointer[netip.AddrPort] // where the first datagram came from, once there was one
 
 	start time.Time
@@ -86,6 +87,11 @@ func (a *association) meet(req socksRequest) (local netip.Addr) {
 	} else {
 		a.peer, local = addrPortOf(far).Addr(), near.AddrPort().Addr().Unmap()
 	}
+	if a.peer.IsUnspecified() || a.srv.gate.creds.required() { // not everybody here may use the proxy
+		if uid, ok := clientUser(a.control.Conn); ok {
+			a.user = func(from netip.AddrPort) bool { return sentBy(uid, from) }
+		}
+	}
 	if announced, err := netip.ParseAddr(req.host); err == nil && a.isPeer(announced.Unmap()) {
 		a.port = uint16(req.port)
 	}
@@ -104,6 +110,9 @@ func (a *association) isClient(from netip.AddrPort) bool {
 		return *known == from
 	}
 	if !a.isPeer(from.Addr().Unmap().WithZone("")) || a.port != 0 && a.port != from.Port() {
+		return false
+	}
+	if a.user != nil && !a.user(netip.AddrPortFrom(from.Addr().Unmap().WithZone(""), from.Port())) {
 		return false
 	}
 	a.client.Store(&from)
