@@ -71,6 +71,7 @@ type Keeper struct {
 	unsent  bool      // the password at hand was not shown to a server
 	avoid   string    // the address of the server that failed last
 	early   time.Time // of the last session made before an announced end
+	handed  bool      // a session was handed back since the tunnel was last up
 
 	telling sync.Mutex // held while Changed is told; taken before mu
 	mu      sync.Mutex
@@ -101,8 +102,8 @@ func (k *Keeper) State() (State, <-chan struct{}) {
 	return k.state, k.changed
 }
 
-// Reconnect ends the session in order and connects again at once; while there
-// is none it ends the pause before the next attempt.
+// Reconnect ends the session in order, or the attempt under way, and connects
+// again at once; it also ends the pause before the next attempt.
 func (k *Keeper) Reconnect() {
 	select {
 	case k.kick <- struct{}{}:
@@ -170,6 +171,7 @@ func (k *Keeper) once(ctx context.Context) error {
 	}
 	s, err := k.connect(ctx)
 	if err == nil && k.moved(s) {
+		k.handed = true
 		s.leave()
 		k.pause(ctx, heldTime, ErrAddressHeld)
 		s, err = k.connect(ctx)
@@ -189,11 +191,10 @@ func (k *Keeper) again(err error) (wait time.Duration, ok bool) {
 	switch {
 	case Permanent(err), isA[*hookError](err):
 		return 0, false
+	case errors.Is(err, ErrReconnect): // no loss, and no failure
+		return 0, true
 	case state.Up == 0 && !k.cfg.KeepTrying:
 		return 0, false
-	}
-	if errors.Is(err, ErrReconnect) {
-		return 0, true // no loss, so it counts for nothing
 	}
 	wait = k.backoff.next(rand.Float64())
 	left, bounded := k.left()
@@ -260,6 +261,10 @@ func (e *hookError) Unwrap() error { return e.err }
 // connect makes one attempt.
 func (k *Keeper) connect(ctx context.Context) (*Session, error) {
 	k.begun = time.Now()
+	select {
+	case <-k.kick: // what it asks for begins now
+	default:
+	}
 	k.enter(StatusConnecting, func(s *State) { s.Phase, s.Timings, s.Attempt = PhaseResolve, nil, s.Attempt+1 })
 	cfg := k.next()
 	cfg.Progress = func(p Progress) {
@@ -269,7 +274,11 @@ func (k *Keeper) connect(ctx context.Context) (*Session, error) {
 		}
 	}
 	cfg.avoid = k.avoid
-	s, err := k.dialNext(ctx, cfg)
+	timeout := k.cfg.ConnectTimeout
+	if left, bounded := k.left(); bounded && left > 0 {
+		timeout = min(timeout, left)
+	}
+	s, err := k.dial(ctx, timeout, cfg)
 	failed, ok := errors.AsType[*Error](err)
 	if !ok || failed.Phase >= PhaseAuth {
 		k.unsent = false
@@ -281,15 +290,33 @@ func (k *Keeper) connect(ctx context.Context) (*Session, error) {
 	return s, err
 }
 
+// dial is dialWithin that Reconnect ends.
+func (k *Keeper) dial(ctx context.Context, timeout time.Duration, cfg Config) (s *Session, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	done := make(chan struct{})
+	go func() { // ends with ctx
+		defer close(done)
+		s, err = dialWithin(ctx, timeout, cfg)
+	}()
+	select {
+	case <-k.kick:
+		cancel(ErrReconnect)
+		<-done
+	case <-done:
+	}
+	return s, err
+}
+
 // heldTime is how long a server is given to notice the end of a session.
 // SoftEther takes 1.2 s after a reset.
 const heldTime = 2 * time.Second
 
 // moved tells whether it is worth another attempt that s has another address
-// than the session before.
+// than the session before. That is so once: a server may have reasons.
 func (k *Keeper) moved(s *Session) bool {
 	state, _ := k.State()
-	return state.Up > 0 && s.Info().IPv4.Addr != state.Info.IPv4.Addr &&
+	return !k.handed && state.Up > 0 && s.Info().IPv4.Addr != state.Info.IPv4.Addr &&
 		k.cfg.Secret == nil && k.cfg.Precious != nil && k.cfg.Precious()
 }
 
@@ -304,11 +331,7 @@ func (k *Keeper) next() Config {
 	return cfg
 }
 
-func (k *Keeper) dialNext(ctx context.Context, cfg Config) (*Session, error) {
-	timeout := k.cfg.ConnectTimeout
-	if left, bounded := k.left(); bounded && left > 0 {
-		timeout = min(timeout, left)
-	}
+func dialWithin(ctx context.Context, timeout time.Duration, cfg Config) (*Session, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, ErrConnectTimeout)
 	defer cancel()
 	return Dial(ctx, cfg)
@@ -330,6 +353,7 @@ func (k *Keeper) stay(ctx context.Context, s *Session) (*Session, error) {
 		}
 	}
 	begun := time.Now()
+	k.handed = false
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	ended := make(chan error, 1)
@@ -361,6 +385,7 @@ func (k *Keeper) attend(ctx context.Context, s *Session, ended <-chan error, end
 	defer stop()
 	heirs := make(chan *Session)
 	var early <-chan time.Time
+	refused := false // another session, for good
 	for {
 		select {
 		case err := <-ended:
@@ -379,9 +404,15 @@ func (k *Keeper) attend(ctx context.Context, s *Session, ended <-chan error, end
 			early = k.before(at)
 		case <-early:
 			k.early = time.Now()
+			if refused {
+				continue
+			}
 			k.log.Info("making the next session before the announced end of this one")
 			k.wg.Go(func() { k.dialHeir(dialing, s, heirs) }) // ends with dialing
 		case heir := <-heirs:
+			if refused = heir == nil; refused {
+				continue
+			}
 			end(ErrReplaced)
 			k.wg.Go(func() { // ends with the session
 				<-ended
@@ -408,11 +439,18 @@ func (k *Keeper) before(end time.Time) <-chan time.Time {
 
 // dialHeir makes the session that takes the place of s. It must have the same
 // address, or connections would be cut that a quick break lets live: the server
-// may have to see the end of s before it gives that address again.
+// may have to see the end of s before it gives that address again. It sends
+// nil if that must not be tried again.
 func (k *Keeper) dialHeir(ctx context.Context, s *Session, heirs chan<- *Session) {
-	heir, err := k.dialNext(ctx, k.next())
+	heir, err := dialWithin(ctx, k.cfg.ConnectTimeout, k.next())
 	if err != nil {
 		k.log.Info("no second session before the end of the first", "err", err)
+		if Permanent(err) {
+			select {
+			case heirs <- nil:
+			case <-ctx.Done():
+			}
+		}
 		return
 	}
 	if heir.Info().IPv4.Addr == s.Info().IPv4.Addr {
