@@ -22,20 +22,21 @@ type joint struct {
 	log   *slog.Logger
 	dns   []netip.Addr // name servers instead of the session's, if any
 
-	mu    sync.Mutex
-	id    [8]byte     // interface identifier of the stack's IPv6 addresses
-	grace *time.Timer // ends what id has from the session before; nil if nothing
+	mu      sync.Mutex
+	session int         // number of the one that is up; what is said of others comes too late
+	id      [8]byte     // interface identifier of the stack's IPv6 addresses
+	grace   *time.Timer // ends what id has from the session before; nil if nothing
 }
 
 // up is a [tunnel.KeeperConfig]'s Up.
 func (j *joint) up(info tunnel.Info) (tunnel.Packets, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.leave()
+	session := j.session
 	packets := tunnel.Packets{
 		Deliver: j.stack.Deliver, Ready: j.stack.Ready(), Fill: j.stack.Fill, Stalled: j.stack.Stalled,
-		Changed: func(info tunnel.Info) {
-			if err := j.set(info, info.IPv6.InterfaceID); err != nil {
-				j.log.Warn("no IPv6", "err", err)
-			}
-		},
+		Changed: func(info tunnel.Info) { j.change(session, info, info.IPv6.InterfaceID) },
 	}
 	if j.space != nil {
 		j.space.divert(&packets)
@@ -43,25 +44,29 @@ func (j *joint) up(info tunnel.Info) (tunnel.Packets, error) {
 	return packets, j.begin(info)
 }
 
-// begin gives the stack the link of a session that is just up.
+// begin gives the stack the link of a session that is just up. It wants mu held.
 func (j *joint) begin(info tunnel.Info) error {
-	j.mu.Lock()
-	id := j.id
-	j.mu.Unlock()
-	if info.IPv6.InterfaceID != [8]byte{} || id == [8]byte{} {
+	if info.IPv6.InterfaceID != [8]byte{} || j.id == [8]byte{} {
 		return j.set(info, info.IPv6.InterfaceID)
 	}
-	if err := j.set(info, id); err != nil {
+	if err := j.set(info, j.id); err != nil {
 		return err
 	}
+	session := j.session
+	j.grace = time.AfterFunc(ipv6Grace, func() { j.change(session, info, [8]byte{}) })
+	return nil
+}
+
+// change sets the interface identifier that a session has, or has not.
+func (j *joint) change(session int, info tunnel.Info, id [8]byte) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.grace = time.AfterFunc(ipv6Grace, func() {
-		if err := j.set(info, [8]byte{}); err != nil {
-			j.log.Warn("no link", "err", err)
-		}
-	})
-	return nil
+	if session != j.session || j.grace == nil && id == [8]byte{} { // the grace has been ended meanwhile
+		return
+	}
+	if err := j.set(info, id); err != nil {
+		j.log.Warn("no IPv6", "err", err)
+	}
 }
 
 // down is a [tunnel.KeeperConfig]'s Down.
@@ -74,17 +79,26 @@ func (j *joint) down() {
 func (j *joint) stop() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.leave()
+}
+
+// leave makes what is said of the session so far come too late. It wants mu held.
+func (j *joint) leave() {
+	j.session++
+	j.endGrace()
+}
+
+// endGrace wants mu held.
+func (j *joint) endGrace() {
 	if j.grace != nil {
 		j.grace.Stop()
 		j.grace = nil
 	}
 }
 
-// set gives the stack a link.
+// set gives the stack a link. It wants mu held.
 func (j *joint) set(info tunnel.Info, id [8]byte) error {
-	j.stop()
-	j.mu.Lock()
-	defer j.mu.Unlock()
+	j.endGrace()
 	j.id = id
 	link := netstack.Link{MTU: info.MTU, DNS: info.IPv4.DNS, InterfaceID: id}
 	if len(j.dns) > 0 {

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"sstproxy/netstack"
@@ -53,4 +55,41 @@ func TestJointKeepsIPv6(t *testing.T) {
 	}
 	j.down()
 	want("down during the grace", other, false)
+}
+
+// What is said of a session that has ended, or made room for the next one,
+// changes nothing: not its IPv6, not the end of its grace.
+func TestJointIgnoresOldSessions(t *testing.T) {
+	stack, err := netstack.New(netstack.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stack.Close()
+	j := &joint{stack: stack, log: slog.New(slog.DiscardHandler)}
+	defer j.stop()
+	info := tunnel.Info{MTU: 1500, IPv4: ppp.IPv4{Addr: netip.MustParseAddr("10.66.0.2")}}
+	first, err := j.up(info)
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := info
+	with.IPv6.InterfaceID = [8]byte{1}
+	first.Changed(with)
+	grace := j.session + 1 // that of the next session
+	second, err := j.up(info)
+	if err != nil || j.grace == nil {
+		t.Fatalf("no grace, %v", err)
+	}
+	late := with
+	late.IPv4.Addr, late.IPv6.InterfaceID = netip.MustParseAddr("10.77.0.2"), [8]byte{2}
+	first.Changed(late)
+	if j.id != with.IPv6.InterfaceID || !slices.Contains(stack.Addrs(), info.IPv4.Addr) {
+		t.Errorf("the first session's word counted in the second: identifier %x, addresses %v", j.id, stack.Addrs())
+	}
+	j.down()
+	j.change(grace, info, [8]byte{}) // which was about to run
+	second.Changed(with)
+	if _, err := stack.DialContext(t.Context(), "udp", "10.66.0.1:53"); !errors.Is(err, netstack.ErrDown) {
+		t.Errorf("dial after the end: %v, want %v", err, netstack.ErrDown)
+	}
 }
