@@ -65,6 +65,10 @@ func (g *gate) listen(ctx context.Context, network, address string) (net.Listene
 	})
 }
 
+// againAfter is how long to wait before what a stack has ended is done again,
+// though the tunnel is up: an address less, for example, ends all dials.
+const againAfter = 50 * time.Millisecond
+
 // pass does what needs the tunnel once that is up, and again if it went down
 // meanwhile.
 func pass[T any](ctx context.Context, g *gate, do func() (T, error)) (result T, err error) {
@@ -72,19 +76,26 @@ func pass[T any](ctx context.Context, g *gate, do func() (T, error)) (result T, 
 	defer cancel()
 	for {
 		state, changed := g.keeper.State()
+		var again <-chan time.Time
 		if state.IsUp() {
 			result, err = do()
 			if !errors.Is(err, syscall.ENETDOWN) {
 				return result, err
 			}
+			again = time.After(againAfter)
 		}
 		select {
 		case <-changed:
 			continue
+		case <-again:
+			continue
 		case <-patience.Done():
 		}
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			return result, ctx.Err()
+		case state.IsUp():
+			return result, err
 		}
 		return result, downError(state)
 	}
