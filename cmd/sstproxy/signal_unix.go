@@ -14,28 +14,35 @@ import (
 // returned function is called. A SIGHUP that was ignored at the start, as by
 // nohup, stays so; one that comes because the terminal is gone calls stop.
 func onSignals(reconnect, show, stop func()) (end func()) {
-	signals, done := make(chan os.Signal, 1), make(chan struct{})
-	signal.Notify(signals, syscall.SIGUSR1)
+	// A channel for each: one that finds its channel full is lost.
+	users, hangups := make(chan os.Signal, 1), make(chan os.Signal, 1)
+	over, done := make(chan struct{}), make(chan struct{})
+	signal.Notify(users, syscall.SIGUSR1)
 	if !signal.Ignored(syscall.SIGHUP) {
-		signal.Notify(signals, syscall.SIGHUP)
+		signal.Notify(hangups, syscall.SIGHUP)
 	}
 	terminal := term.IsTerminal(int(os.Stderr.Fd()))
-	go func() { // ends when signals is closed
+	go func() { // ends with over
 		defer close(done)
-		for s := range signals {
-			switch {
-			case s == syscall.SIGUSR1:
+		for {
+			select {
+			case <-users:
 				show()
-			case terminal && !term.IsTerminal(int(os.Stderr.Fd())):
-				stop()
-			default:
-				reconnect()
+			case <-hangups:
+				if terminal && !term.IsTerminal(int(os.Stderr.Fd())) {
+					stop()
+				} else {
+					reconnect()
+				}
+			case <-over:
+				return
 			}
 		}
 	}()
 	return func() {
-		signal.Stop(signals)
-		close(signals)
+		signal.Stop(users)
+		signal.Stop(hangups)
+		close(over)
 		<-done
 	}
 }

@@ -3,8 +3,11 @@
 package main
 
 import (
+	"os"
+	"os/signal"
 	"syscall"
 	"testing"
+	"time"
 
 	"sstproxy/tunnel/tunneltest"
 )
@@ -24,5 +27,31 @@ func TestReconnectSignal(t *testing.T) {
 	c.stop()
 	if got := c.end(t); got.code != exitOK {
 		t.Errorf("got code %d:\n%s", got.code, got.stderr)
+	}
+}
+
+// No signal is lost in a burst of the other.
+func TestSignalBurst(t *testing.T) {
+	begun, goOn, reconnects := make(chan struct{}, 10), make(chan struct{}), make(chan struct{}, 1)
+	end := onSignals(func() { reconnects <- struct{}{} }, func() { begun <- struct{}{}; <-goOn }, func() {})
+	defer end()
+	seen := make(chan os.Signal, 3)
+	signal.Notify(seen, syscall.SIGUSR1, syscall.SIGHUP)
+	defer signal.Stop(seen)
+	send := func(s syscall.Signal) {
+		if err := syscall.Kill(os.Getpid(), s); err != nil {
+			t.Fatal(err)
+		}
+		<-seen
+	}
+	send(syscall.SIGUSR1)
+	<-begun // and takes its time
+	send(syscall.SIGUSR1)
+	send(syscall.SIGHUP)
+	close(goOn)
+	select {
+	case <-reconnects:
+	case <-time.After(patience):
+		t.Error("SIGHUP was lost")
 	}
 }
