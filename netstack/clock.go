@@ -166,7 +166,9 @@ func (c *stallClock) jump(d time.Duration) (due []*stallTimer) {
 	for t := c.armed.first; t != nil; t = t.next {
 		if t.due <= c.read(now) {
 			due = append(due, t)
-		} else if _, ok := c.parked[t]; !ok {
+		} else if _, ok := c.parked[t]; ok {
+			t.start(now)
+		} else {
 			t.real.Reset(t.due - c.read(now))
 		}
 	}
