@@ -104,6 +104,13 @@ func (o *ipcpOptions) reject(opts []Option) {
 	}
 }
 
+// forInterface tells whether an IPv4 address can be that of an interface which
+// packets come to from elsewhere (RFC 6890 2.2.2).
+func forInterface(addr netip.Addr) bool {
+	first := addr.As4()[0]
+	return first != 0 && first != 127 && first < 224
+}
+
 // result is what IPCP agreed on. Addr is invalid if there is none: a peer that
 // rejects the address option leaves us with the wanted one, if any.
 func (o *ipcpOptions) result() IPv4 {
@@ -111,7 +118,7 @@ func (o *ipcpOptions) result() IPv4 {
 	if !asked {
 		addr = o.want
 	}
-	if addr.IsUnspecified() {
+	if !forInterface(addr) {
 		addr = netip.Addr{}
 	}
 	v := IPv4{Addr: addr, Peer: o.peer}

@@ -72,12 +72,23 @@ func TestNoIPv6BelowMinimumMTU(t *testing.T) {
 	s.want(lcp(ProtocolReject, 4, "8057 0101000e 010a0000000000000001"))
 }
 
+// grant answers IPCP's first Request with an address, and opens it.
+func (s *server) grant(address string) {
+	s.send(ipcp(ConfigureNak, 2, address))
+	s.send(ipcp(ConfigureAck, 3, address+zeroIPCP[12:]))
+	s.send(ipcp(ConfigureRequest, 1, gateway))
+}
+
 func TestNoAddress(t *testing.T) {
 	for name, play := range map[string]func(*server){
 		"zero acknowledged": func(s *server) {
 			s.send(ipcp(ConfigureAck, 2, zeroIPCP))
 			s.send(ipcp(ConfigureRequest, 1, gateway))
 		},
+		"multicast": func(s *server) { s.grant("0306e0000005") },
+		"broadcast": func(s *server) { s.grant("0306ffffffff") },
+		"loopback":  func(s *server) { s.grant("03067f000001") },
+		"network 0": func(s *server) { s.grant("030600000001") },
 		"option rejected": func(s *server) {
 			s.send(ipcp(ConfigureReject, 2, zeroIPCP))
 			s.send(ipcp(ConfigureAck, 3))
