@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -23,22 +24,9 @@ func openRtnetlink() (rtnetlink, error) {
 	return rtnetlink{fd}, nil
 }
 
-// request sends one message and waits for its acknowledgement, which the kernel
-// gives before the call that sends returns.
+// request sends one message and waits for its acknowledgement.
 func (r rtnetlink) request(kind, flags uint16, body []byte) error {
-	b := make([]byte, unix.SizeofNlMsghdr, unix.SizeofNlMsghdr+len(body))
-	*(*unix.NlMsghdr)(unsafe.Pointer(&b[0])) = unix.NlMsghdr{
-		Len: uint32(len(b) + len(body)), Type: kind, Flags: flags | unix.NLM_F_REQUEST | unix.NLM_F_ACK,
-	}
-	if err := unix.Sendto(r.fd, append(b, body...), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return err
-	}
-	answer := make([]byte, 4096)
-	n, _, err := unix.Recvfrom(r.fd, answer, 0)
-	if err != nil {
-		return err
-	}
-	messages, err := syscall.ParseNetlinkMessage(answer[:n])
+	messages, err := r.ask(kind, flags|unix.NLM_F_ACK, body)
 	if err != nil {
 		return err
 	}
@@ -51,6 +39,24 @@ func (r rtnetlink) request(kind, flags uint16, body []byte) error {
 		}
 	}
 	return errors.New("rtnetlink: no acknowledgement")
+}
+
+// ask sends one message and returns the answer, which the kernel gives before
+// the call that sends returns.
+func (r rtnetlink) ask(kind, flags uint16, body []byte) ([]syscall.NetlinkMessage, error) {
+	b := make([]byte, unix.SizeofNlMsghdr, unix.SizeofNlMsghdr+len(body))
+	*(*unix.NlMsghdr)(unsafe.Pointer(&b[0])) = unix.NlMsghdr{
+		Len: uint32(len(b) + len(body)), Type: kind, Flags: flags | unix.NLM_F_REQUEST,
+	}
+	if err := unix.Sendto(r.fd, append(b, body...), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return nil, err
+	}
+	answer := make([]byte, 8192)
+	n, _, err := unix.Recvfrom(r.fd, answer, 0)
+	if err != nil {
+		return nil, err
+	}
+	return syscall.ParseNetlinkMessage(answer[:n])
 }
 
 // attribute appends one to a message (struct rtattr).
@@ -76,6 +82,39 @@ func ifinfo(index int, flags, change uint32) []byte {
 func (r rtnetlink) setUp(index, mtu int) error {
 	b := ifinfo(index, unix.IFF_UP, unix.IFF_UP)
 	return r.request(unix.RTM_NEWLINK, 0, attribute(b, unix.IFLA_MTU, uint32Of(mtu)))
+}
+
+// carrierTime is how long an interface may take to have a carrier once it is up,
+// and settleTime how long IPv6 takes to notice that it has.
+const (
+	carrierTime = 2 * time.Second
+	settleTime  = 10 * time.Millisecond
+)
+
+// awaitCarrier waits until an interface that is up takes packets: the kernel
+// notices the other end of a pair in a worker of its own.
+func (r rtnetlink) awaitCarrier(index int) error {
+	end := time.Now().Add(carrierTime)
+	for tries := 0; ; tries++ {
+		messages, err := r.ask(unix.RTM_GETLINK, 0, ifinfo(index, 0, 0))
+		if err != nil {
+			return err
+		}
+		for _, m := range messages {
+			const flags = 8 // where they are in struct ifinfomsg
+			if m.Header.Type == unix.RTM_NEWLINK && len(m.Data) >= unix.SizeofIfInfomsg &&
+				binary.NativeEndian.Uint32(m.Data[flags:])&unix.IFF_RUNNING != 0 {
+				if tries > 0 {
+					time.Sleep(settleTime)
+				}
+				return nil
+			}
+		}
+		if time.Now().After(end) {
+			return errors.New("no carrier")
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // silence ends ARP and neighbour discovery on an interface, and addresses that
