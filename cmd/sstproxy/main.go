@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -38,7 +39,7 @@ func untilSignal() context.Context {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	go func() { // ends with the process
 		cancel(&signalError{<-signals})
-		<-signals
+		untilSecond(signals)
 		os.Exit(exitFailed)
 	}()
 	return context.WithValue(ctx, signalsKey{}, func() {
@@ -47,6 +48,20 @@ func untilSignal() context.Context {
 			signal.Ignore(os.Interrupt)
 		}
 	})
+}
+
+// sameRequest is the time in which more signals say the same as the first:
+// timeout(1) sends one to the process, and one to its group.
+const sameRequest = 100 * time.Millisecond
+
+// untilSecond waits for a signal that somebody means, after a first one.
+func untilSecond(signals <-chan os.Signal) {
+	for first := time.Now(); ; {
+		<-signals
+		if time.Since(first) >= sameRequest {
+			return
+		}
+	}
 }
 
 // app holds what a command may touch of the world outside.

@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"sstproxy/tunnel/tunneltest"
@@ -54,4 +55,25 @@ func TestSignalBurst(t *testing.T) {
 	case <-time.After(patience):
 		t.Error("SIGHUP was lost")
 	}
+}
+
+// What timeout(1) sends twice is one request to stop; what comes later is another.
+func TestUntilSecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		signals, over := make(chan os.Signal), make(chan struct{})
+		go func() { // ends with the second signal
+			untilSecond(signals)
+			close(over)
+		}()
+		signals <- syscall.SIGTERM
+		synctest.Wait()
+		select {
+		case <-over:
+			t.Error("the same signal twice at once was taken for two")
+		default:
+		}
+		time.Sleep(sameRequest)
+		signals <- syscall.SIGTERM
+		<-over
+	})
 }
