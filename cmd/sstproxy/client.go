@@ -48,6 +48,8 @@ type client struct {
 
 	// deaf leaves SIGHUP and SIGUSR1 alone: they are for somebody else.
 	deaf bool
+
+	lost func() // called when the tunnel is down
 }
 
 // run connects, serves, and connects again when the session is lost, until ctx
@@ -65,7 +67,11 @@ func (c *client) run(ctx context.Context) error {
 	}
 	joint := &joint{stack: stack, space: c.isolated, log: c.log, dns: c.names.servers}
 	defer joint.stop()
-	c.keeper.Up, c.keeper.Down = joint.up, joint.down
+	c.keeper.Up = joint.up
+	c.keeper.Down = func() {
+		joint.down()
+		c.lost()
+	}
 	c.keeper.Precious = func() bool { return c.isolated != nil || stack.Stats().Connections > 0 }
 	c.keeper.Changed = c.view.state
 	c.view.begin(c.keeper.Tunnel, opened{c.listeners, c.forwards, c.forwarders})
@@ -92,6 +98,7 @@ func (c *client) serve(ctx context.Context, keeper *tunnel.Keeper, stack *netsta
 		c.proxy.Files[pacPath] = pac
 	}
 	server := proxy.New(c.proxy)
+	c.lost = server.CloseIdle // what is dialled anew passes the gate
 
 	over, fail := context.WithCancelCause(ctx) // on request, or with whatever ends first
 	defer fail(nil)

@@ -147,6 +147,7 @@ func TestToldThatItIsDown(t *testing.T) {
 	site := startSite(t)
 	c := start(t, withPassword, connectArgs(site.Addr().String(), caFile(t, site.CA()), "--wait-for-tunnel", "0")...)
 	proxy := c.proxyURL(t, "http://")
+	get(t, proxy, "http://"+demoHost+"/") // leaves a connection to the page's server
 	site.Line().Welcome(tunneltest.WelcomeReset, 0)
 	site.Line().Reset()
 	c.stderr.wait(t, "not connected")
