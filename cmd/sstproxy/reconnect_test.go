@@ -100,7 +100,7 @@ func TestConnectionsSurvive(t *testing.T) {
 		n := site.Count(tunneltest.EventIPCPOpened)
 		site.Line().Reset()
 		wantPage(t, conn, r)
-		if site.Count(tunneltest.EventIPCPOpened) != n+1 {
+		if site.Count(tunneltest.EventIPCPOpened) <= n { // two if the address was not free at once
 			t.Errorf("no new session")
 		}
 	}

@@ -114,7 +114,10 @@ func (l *Line) Cut() { l.each((*lineConn).cut) }
 
 // Reset ends the connections of now by RST. Over a net.Pipe, which knows none,
 // it is the same as Cut; see [Pipe].
-func (l *Line) Reset() { l.each((*lineConn).reset) }
+func (l *Line) Reset() {
+	l.each((*lineConn).dropUnsent) // all of them first: a relay closes the other end of one that is reset
+	l.each((*lineConn).reset)
+}
 
 // HalfOpen makes the other host vanish: what comes on the connections of now is
 // swallowed, what is sent is lost, and no FIN or RST ever tells. (The kernel

@@ -232,11 +232,16 @@ func (c *lineConn) reset() {
 	if !c.leave(lineEnded) {
 		return
 	}
+	c.dropUnsent()
+	c.Conn.Close()
+	c.line.remove(c)
+}
+
+// dropUnsent makes the next Close an RST, where there is such a thing.
+func (c *lineConn) dropUnsent() {
 	if r, ok := c.Conn.(interface{ SetLinger(sec int) error }); ok {
 		r.SetLinger(0)
 	}
-	c.Conn.Close()
-	c.line.remove(c)
 }
 
 func (c *lineConn) vanish() {
