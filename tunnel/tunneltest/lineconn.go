@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -32,6 +33,7 @@ type lineConn struct {
 	line    *Line
 	reading sync.Mutex    // held by whoever reads from Conn
 	ended   chan struct{} // closed when its user can do no more with it
+	abrupt  atomic.Bool   // it ends by RST, whoever ends it
 
 	mu             sync.Mutex
 	state          lineState
@@ -179,6 +181,9 @@ func (c *lineConn) Close() error {
 
 // CloseWrite sends a FIN.
 func (c *lineConn) CloseWrite() error {
+	if c.abrupt.Load() {
+		return c.Close()
+	}
 	w, ok := c.Conn.(interface{ CloseWrite() error })
 	if !ok || c.await() != lineOpen {
 		return nil
@@ -239,6 +244,7 @@ func (c *lineConn) reset() {
 
 // dropUnsent makes the next Close an RST, where there is such a thing.
 func (c *lineConn) dropUnsent() {
+	c.abrupt.Store(true)
 	if r, ok := c.Conn.(interface{ SetLinger(sec int) error }); ok {
 		r.SetLinger(0)
 	}
