@@ -18,6 +18,8 @@ const (
 	downLimit = 15 * time.Minute
 	// maxSkip bounds what the clock skips when the link comes back.
 	maxSkip = time.Minute
+	// maxWindow is more segments than a congestion window ever has.
+	maxWindow = 1 << 30
 	// firstRTO: "the sender SHOULD set RTO <- 1 second" until it has measured
 	// the round-trip time (RFC 6298 2.1).
 	firstRTO = time.Second
@@ -148,6 +150,7 @@ func restart(ep *tcp.Endpoint, lost bool) {
 	withoutRACK(ep)
 	control := tcpip.CongestionControlOption(congestionControl)
 	_ = ep.SetSockOpt(&control) // made anew, it begins anew
+	boundWindow(ep)
 	// No delay is what it has anyway; to say so sends what the window allows.
 	ep.SocketOptions().SetDelayOption(false)
 }
@@ -168,6 +171,39 @@ func withoutRACK(ep *tcp.Endpoint) {
 
 func recoveryOf(ep *tcp.Endpoint) reflect.Value {
 	return reflect.ValueOf(ep).Elem().FieldByName("tcpRecovery")
+}
+
+// boundWindow deals with a connection that has entered fast recovery before its
+// congestion control began anew: it would leave it with the threshold of slow
+// start as its window, which has no bound now. The next acknowledgement makes
+// that negative (cubicState.getCwnd), and nothing is ever sent again.
+func boundWindow(ep *tcp.Endpoint) {
+	ep.LockUser()
+	defer ep.UnlockUser()
+	s := senderOf(ep)
+	if s == nil {
+		return
+	}
+	if s.FastRecovery.Active {
+		s.Ssthresh = min(s.Ssthresh, tcp.InitialCwnd)
+	}
+	if s.SndCwnd < 1 || s.SndCwnd > maxWindow { // left meanwhile
+		s.SndCwnd = tcp.InitialCwnd
+	}
+}
+
+// senderOf reaches into a connection like withoutRACK; nil if it sends nothing,
+// or there is no such field.
+func senderOf(ep *tcp.Endpoint) *tcp.TCPSenderState {
+	snd := reflect.ValueOf(ep).Elem().FieldByName("snd")
+	if snd.Kind() != reflect.Pointer || snd.IsNil() {
+		return nil
+	}
+	f := snd.Elem().FieldByName("TCPSenderState")
+	if !f.IsValid() || f.Type() != reflect.TypeFor[tcp.TCPSenderState]() {
+		return nil
+	}
+	return (*tcp.TCPSenderState)(f.Addr().UnsafePointer())
 }
 
 // giveUp ends the connections of a link that did not come back.

@@ -233,6 +233,54 @@ func testRetransmit(t *testing.T, w *wires, silent, down time.Duration, silence 
 	}
 }
 
+// TestRestartInRecovery: a connection whose congestion control begins anew in the
+// middle of fast recovery goes on when that is over.
+func TestRestartInRecovery(t *testing.T) {
+	t.Parallel()
+	w := newWires(t)
+	data := random(4 << 20)
+	sums := make(chan [32]byte, 1)
+	c := w.dial(t, "tcp", w.serve(t, "tcp", ":0", func(c net.Conn) {
+		h := sha256.New()
+		io.Copy(h, c)
+		sums <- [32]byte(h.Sum(nil))
+	}))
+	var first uint32 // sequence number of the segment that is lost
+	sent, seen, again, release := 0, 0, make(chan struct{}), make(chan struct{})
+	w.out.setFilter(func(packet []byte) bool {
+		s, ok := parseSegment(packet)
+		if !ok || len(s.payload()) == 0 {
+			return true
+		}
+		if sent++; sent == 500 {
+			first = s.seq
+		}
+		if sent < 500 || s.seq != first {
+			return true
+		}
+		if seen++; seen == 2 {
+			close(again)
+			<-release
+		}
+		return seen > 1
+	})
+	go func() { // ends with the transfer
+		c.Write(data)
+		c.(*tcpConn).CloseWrite()
+	}()
+	<-again
+	ep := endpointOf(c)
+	if state := infoOf(ep).CcState; state != tcpip.SACKRecovery {
+		t.Errorf("state of congestion control %v, want %v", state, tcpip.SACKRecovery)
+	}
+	restart(ep, true)
+	close(release)
+	waitFor(t, "the transfer", func() bool { return len(sums) > 0 })
+	if got, want := <-sums, sha256.Sum256(data); got != want {
+		t.Errorf("checksum %x, want %x", got, want)
+	}
+}
+
 // TestProbeAtOnce: the peer of an idle connection hears from us, and the time
 // until the next probe is as before.
 func TestProbeAtOnce(t *testing.T) {
