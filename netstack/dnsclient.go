@@ -2,9 +2,7 @@ package netstack
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
-	"io"
 	"net"
 	"net/netip"
 	"time"
@@ -146,19 +144,15 @@ func overUDP(conn net.Conn, wire []byte, q *dns.Msg) (*dns.Msg, error) {
 	}
 }
 
-// overTCP exchanges one message with its two octets of length (RFC 1035
-// §4.2.2).
+// overTCP exchanges one message, each way with two octets of length before it
+// (RFC 1035 §4.2.2).
 func overTCP(conn net.Conn, wire []byte, q *dns.Msg) (*dns.Msg, error) {
-	framed := binary.BigEndian.AppendUint16(nil, uint16(len(wire)))
-	if _, err := conn.Write(append(framed, wire...)); err != nil {
+	framed := dns.Conn{Conn: conn}
+	if _, err := framed.Write(wire); err != nil {
 		return nil, err
 	}
-	var size [2]byte
-	if _, err := io.ReadFull(conn, size[:]); err != nil {
-		return nil, err
-	}
-	buf := make([]byte, binary.BigEndian.Uint16(size[:]))
-	if _, err := io.ReadFull(conn, buf); err != nil {
+	buf, err := framed.ReadMsgHeader(nil)
+	if err != nil {
 		return nil, err
 	}
 	reply, ok := parseReply(buf, q)
