@@ -20,8 +20,8 @@ const maxFrame = vnetLen + etherLen + maxPacket
 // tunPath is where a TUN device is made.
 const tunPath = "/dev/net/tun"
 
-// openTUN makes a TUN device whose packets may be long, without checksums, and
-// have virtio's header.
+// openTUN makes a TUN device that is up, and whose packets may be long, without
+// checksums, and have virtio's header.
 func openTUN() (fd int, err error) {
 	fd, err = unix.Open(tunPath, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -36,11 +36,24 @@ func openTUN() (fd int, err error) {
 		const offloads = unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6
 		err = unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, offloads)
 	}
+	if err == nil {
+		err = raiseTUN()
+	}
 	if err != nil {
 		unix.Close(fd)
 		return -1, fmt.Errorf("%s: %w", tunPath, err)
 	}
 	return fd, nil
+}
+
+// raiseTUN brings the device up in this thread's namespace.
+func raiseTUN() error {
+	r, err := openRtnetlink(carrierGroups)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(r.fd)
+	return raise(port{r, deviceName})
 }
 
 // The hardware addresses of the veth pair, locally administered (IEEE 802).
@@ -51,12 +64,12 @@ var (
 
 const farName = "far"
 
-// openPair makes a veth pair and a packet socket on its far end, and moves this
-// thread into another namespace, where the near end is. Neither end resolves
-// neighbours: without ARP the kernel puts the sender's own address into each
-// frame, and the far end takes that for somebody else's and leaves it alone.
+// openPair makes a veth pair that is up and a packet socket on its far end, and
+// moves this thread into another namespace, where the near end is. Neither end
+// resolves neighbours: without ARP the kernel puts the sender's own address into
+// each frame, and the far end takes that for somebody else's and leaves it alone.
 func openPair() (fd int, err error) {
-	far, err := openRtnetlink()
+	far, err := openRtnetlink(carrierGroups)
 	if err != nil {
 		return -1, err
 	}
@@ -81,13 +94,13 @@ func openPair() (fd int, err error) {
 }
 
 // enterPair moves this thread into a new namespace and makes the pair there,
-// its far end in the one given.
+// its far end in the one given, which is far's.
 func enterPair(far rtnetlink, namespace int) error {
 	runtime.LockOSThread() // for good: this thread becomes the command
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		return fmt.Errorf("network namespace: %w", err)
 	}
-	near, err := openRtnetlink()
+	near, err := openRtnetlink(carrierGroups)
 	if err != nil {
 		return err
 	}
@@ -95,14 +108,7 @@ func enterPair(far rtnetlink, namespace int) error {
 	if err := near.addPair(deviceName, nearHardware, farName, namespace); err != nil {
 		return fmt.Errorf("veth pair: %w", err)
 	}
-	index, err := far.indexOf(farName)
-	if err != nil {
-		return err
-	}
-	if err := far.silence(index); err != nil {
-		return fmt.Errorf("veth pair: %w", err)
-	}
-	return far.setUp(index, maxPacket)
+	return raise(port{near, deviceName}, port{far, farName})
 }
 
 // packetBuffer is how much may wait in the packet socket, in octets; the kernel

@@ -97,7 +97,7 @@ func (m *made) makeDevice(kind string) (device, routes int, err error) {
 			return 0, 0, fmt.Errorf("%w (and no TUN device: %v)", err, without)
 		}
 	}
-	r, err := openRtnetlink()
+	r, err := openRtnetlink(0)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -105,13 +105,8 @@ func (m *made) makeDevice(kind string) (device, routes int, err error) {
 	if err := r.setUp(loopback, maxPacket+1); err != nil {
 		return 0, 0, fmt.Errorf("loopback: %w", err)
 	}
-	if m.Index, err = r.indexOf(deviceName); err != nil {
-		return 0, 0, err
-	}
-	if err := r.silence(m.Index); err != nil {
-		return 0, 0, fmt.Errorf("%s: %w", deviceName, err)
-	}
-	return device, r.fd, nil
+	m.Index, err = r.indexOf(deviceName)
+	return device, r.fd, err
 }
 
 // adjust sets what a process may only set from inside: that ping needs no right

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"syscall"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -16,9 +15,14 @@ import (
 // (rtnetlink(7)). Six kinds of request are all that is needed of it.
 type rtnetlink struct{ fd int }
 
-func openRtnetlink() (rtnetlink, error) {
+// openRtnetlink opens a socket that is also told of all changes in these groups.
+func openRtnetlink(groups uint32) (rtnetlink, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
 	if err != nil {
+		return rtnetlink{-1}, fmt.Errorf("rtnetlink: %w", err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}); err != nil {
+		unix.Close(fd)
 		return rtnetlink{-1}, fmt.Errorf("rtnetlink: %w", err)
 	}
 	return rtnetlink{fd}, nil
@@ -26,37 +30,60 @@ func openRtnetlink() (rtnetlink, error) {
 
 // request sends one message and waits for its acknowledgement.
 func (r rtnetlink) request(kind, flags uint16, body []byte) error {
-	messages, err := r.ask(kind, flags|unix.NLM_F_ACK, body)
-	if err != nil {
-		return err
-	}
-	for _, m := range messages {
-		if m.Header.Type == unix.NLMSG_ERROR && len(m.Data) >= 4 {
-			if code := -int32(binary.NativeEndian.Uint32(m.Data)); code != 0 {
-				return unix.Errno(code)
-			}
-			return nil
-		}
-	}
-	return errors.New("rtnetlink: no acknowledgement")
+	_, err := r.ask(kind, flags|unix.NLM_F_ACK, body)
+	return err
 }
 
-// ask sends one message and returns the answer, which the kernel gives before
-// the call that sends returns.
-func (r rtnetlink) ask(kind, flags uint16, body []byte) ([]syscall.NetlinkMessage, error) {
+// ask sends one message and returns what answers it, an acknowledgement if that
+// was asked for. The kernel gives the answer before the call that sends returns;
+// what it tells of changes may stand before it.
+func (r rtnetlink) ask(kind, flags uint16, body []byte) (answer []byte, err error) {
 	b := make([]byte, unix.SizeofNlMsghdr, unix.SizeofNlMsghdr+len(body))
 	*(*unix.NlMsghdr)(unsafe.Pointer(&b[0])) = unix.NlMsghdr{
-		Len: uint32(len(b) + len(body)), Type: kind, Flags: flags | unix.NLM_F_REQUEST,
+		Len: uint32(len(b) + len(body)), Type: kind, Flags: flags | unix.NLM_F_REQUEST, Seq: uint32(kind),
 	}
 	if err := unix.Sendto(r.fd, append(b, body...), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return nil, err
 	}
-	answer := make([]byte, 8192)
-	n, _, err := unix.Recvfrom(r.fd, answer, 0)
+	for {
+		messages, err := r.receive()
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range messages {
+			// What a request changes is told under its own number.
+			failed := m.Header.Type == unix.NLMSG_ERROR
+			if m.Header.Seq == uint32(kind) && (failed || flags&unix.NLM_F_ACK == 0) {
+				return m.Data, acknowledged(m.Header.Type, m.Data)
+			}
+		}
+	}
+}
+
+var errNoAnswer = errors.New("rtnetlink: an answer ends early")
+
+// acknowledged is the error that an answer holds (struct nlmsgerr).
+func acknowledged(kind uint16, answer []byte) error {
+	if kind != unix.NLMSG_ERROR {
+		return nil
+	}
+	if len(answer) < 4 {
+		return errNoAnswer
+	}
+	if code := -int32(binary.NativeEndian.Uint32(answer)); code != 0 {
+		return unix.Errno(code)
+	}
+	return nil
+}
+
+// receive waits for the next messages.
+func (r rtnetlink) receive() ([]syscall.NetlinkMessage, error) {
+	b := make([]byte, 8192)
+	n, _, err := unix.Recvfrom(r.fd, b, 0)
 	if err != nil {
 		return nil, err
 	}
-	return syscall.ParseNetlinkMessage(answer[:n])
+	return syscall.ParseNetlinkMessage(b[:n])
 }
 
 // attribute appends one to a message (struct rtattr).
@@ -82,39 +109,6 @@ func ifinfo(index int, flags, change uint32) []byte {
 func (r rtnetlink) setUp(index, mtu int) error {
 	b := ifinfo(index, unix.IFF_UP, unix.IFF_UP)
 	return r.request(unix.RTM_NEWLINK, 0, attribute(b, unix.IFLA_MTU, uint32Of(mtu)))
-}
-
-// carrierTime is how long an interface may take to have a carrier once it is up,
-// and settleTime how long IPv6 takes to notice that it has.
-const (
-	carrierTime = 2 * time.Second
-	settleTime  = 10 * time.Millisecond
-)
-
-// awaitCarrier waits until an interface that is up takes packets: the kernel
-// notices the other end of a pair in a worker of its own.
-func (r rtnetlink) awaitCarrier(index int) error {
-	end := time.Now().Add(carrierTime)
-	for tries := 0; ; tries++ {
-		messages, err := r.ask(unix.RTM_GETLINK, 0, ifinfo(index, 0, 0))
-		if err != nil {
-			return err
-		}
-		for _, m := range messages {
-			const flags = 8 // where they are in struct ifinfomsg
-			if m.Header.Type == unix.RTM_NEWLINK && len(m.Data) >= unix.SizeofIfInfomsg &&
-				binary.NativeEndian.Uint32(m.Data[flags:])&unix.IFF_RUNNING != 0 {
-				if tries > 0 {
-					time.Sleep(settleTime)
-				}
-				return nil
-			}
-		}
-		if time.Now().After(end) {
-			return errors.New("no carrier")
-		}
-		time.Sleep(time.Millisecond)
-	}
 }
 
 // silence ends ARP and neighbour discovery on an interface, and addresses that

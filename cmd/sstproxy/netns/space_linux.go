@@ -167,9 +167,6 @@ func (s *Space) SetLink(l Link) error {
 	if err := s.routes.setUp(s.index, l.MTU); err != nil {
 		return fmt.Errorf("netns: mtu %d: %w", l.MTU, err)
 	}
-	if err := s.routes.awaitCarrier(s.index); err != nil {
-		return fmt.Errorf("netns: device: %w", err)
-	}
 	if err := s.assign(l.wanted(s.learned)); err != nil {
 		return err
 	}
