@@ -29,19 +29,29 @@ const (
 
 // Close ends the session in order and waits until nothing of it is left.
 func (s *Session) Close() error {
-	s.quitted.Do(func() { close(s.quit) })
+	s.hasten()
+	s.finish()
+	return nil
+}
+
+// hasten asks for the end. One that is under way has its words and their
+// answers still, but waits for nothing beyond them.
+func (s *Session) hasten() { s.quitted.Do(func() { close(s.quit) }) }
+
+// finish ends the session, unless Run does, and waits until nothing of it is left.
+func (s *Session) finish() {
 	if s.running.CompareAndSwap(false, true) {
 		s.end(closeTimeout)
 	}
 	<-s.ended
-	return nil
 }
 
 // leave is Close for who comes again: it waits until the server, too, is done
-// with the session.
-func (s *Session) leave() {
+// with the session, unless ctx ends.
+func (s *Session) leave(ctx context.Context) {
+	defer context.AfterFunc(ctx, s.hasten)()
 	s.linger = true // the loop is not running
-	s.Close()
+	s.finish()
 }
 
 // Break ends the session at once, without the words of an orderly end: the
@@ -208,6 +218,8 @@ func (s *Session) await(closed <-chan struct{}) {
 	defer timer.Stop()
 	select {
 	case <-closed:
+	case <-s.quit: // nobody comes again
+	case <-s.breaks:
 	case <-timer.C:
 	}
 }

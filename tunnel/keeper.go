@@ -172,8 +172,10 @@ func (k *Keeper) once(ctx context.Context) error {
 	s, err := k.connect(ctx)
 	if err == nil && k.moved(s) {
 		k.handed = true
-		s.leave()
-		k.pause(ctx, heldTime, ErrAddressHeld)
+		s.leave(ctx)
+		if !k.pause(ctx, heldTime, ErrAddressHeld) {
+			return context.Cause(ctx)
+		}
 		s, err = k.connect(ctx)
 	}
 	if err != nil {
@@ -354,6 +356,7 @@ func (k *Keeper) stay(ctx context.Context, s *Session) (*Session, error) {
 	}
 	begun := time.Now()
 	k.handed = false
+	defer context.AfterFunc(ctx, s.hasten)() // an end to connect again may be under way
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	ended := make(chan error, 1)
