@@ -116,6 +116,9 @@ func (d *dialer) dialTCP(ctx context.Context, address string) (net.Conn, error) 
 	if err != nil {
 		return nil, err
 	}
+	if d.cfg.connected != nil {
+		d.cfg.connected <- raw
+	}
 	d.peer = raw.RemoteAddr().String()
 	d.done(d.peer)
 	return raw, nil

@@ -34,6 +34,10 @@ var (
 	// reached the server.
 	ErrNetworkChanged = errors.New("the network of this machine has changed")
 
+	// ErrSlept means that this machine slept, or this process was held, while a
+	// session was being made.
+	ErrSlept = errors.New("this machine slept")
+
 	// ErrReconnect means that [Keeper.Reconnect] was called.
 	ErrReconnect = errors.New("reconnect requested")
 

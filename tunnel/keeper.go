@@ -64,14 +64,16 @@ type Keeper struct {
 	wg   sync.WaitGroup // what a session leaves behind when another takes its place
 
 	// Owned by Run.
-	host    <-chan hostEvent // what happened to this machine
-	backoff backoff
-	begun   time.Time // of the last attempt
-	down    time.Time // since when the tunnel is down; the start at first
-	unsent  bool      // the password at hand was not shown to a server
-	avoid   string    // the address of the server that failed last
-	early   time.Time // of the last session made before an announced end
-	handed  bool      // a session was handed back since the tunnel was last up
+	host     <-chan hostEvent // what happened to this machine
+	watch    *hostWatch       // where that comes from
+	backoff  backoff
+	begun    time.Time     // of the last attempt
+	patience time.Duration // least time from its begin to the next, if this machine is to blame
+	down     time.Time     // since when the tunnel is down; the start at first
+	unsent   bool          // the password at hand was not shown to a server
+	avoid    string        // the address of the server that failed last
+	early    time.Time     // of the last session made before an announced end
+	handed   bool          // a session was handed back since the tunnel was last up
 
 	telling sync.Mutex // held while Changed is told; taken before mu
 	mu      sync.Mutex
@@ -89,7 +91,7 @@ func NewKeeper(cfg KeeperConfig) *Keeper {
 	}
 	now := time.Now()
 	return &Keeper{
-		down: now, cfg: cfg, log: cfg.Tunnel.logger(), kick: make(chan struct{}, 1),
+		down: now, patience: leastPause, cfg: cfg, log: cfg.Tunnel.logger(), kick: make(chan struct{}, 1),
 		state: State{Since: now, Changed: now}, changed: make(chan struct{}),
 	}
 }
@@ -146,9 +148,9 @@ func (k *Keeper) enter(status Status, change func(*State)) {
 func (k *Keeper) Run(ctx context.Context) error {
 	defer k.wg.Wait()
 	if k.host == nil {
-		watch := newHostWatch(thisHost())
-		defer watch.Close()
-		k.host = watch.events
+		k.watch = newHostWatch(thisHost())
+		defer k.watch.Close()
+		k.host = k.watch.events
 	}
 	for {
 		err := k.once(ctx)
@@ -171,9 +173,7 @@ func (k *Keeper) once(ctx context.Context) error {
 	}
 	s, err := k.connect(ctx)
 	if err == nil && k.moved(s) {
-		k.handed = true
-		s.leave(ctx)
-		if !k.pause(ctx, heldTime, ErrAddressHeld) {
+		if !k.handBack(ctx, s) {
 			return context.Cause(ctx)
 		}
 		s, err = k.connect(ctx)
@@ -195,10 +195,17 @@ func (k *Keeper) again(err error) (wait time.Duration, ok bool) {
 		return 0, false
 	case errors.Is(err, ErrReconnect): // no loss, and no failure
 		return 0, true
+	case isA[*abandonedError](err): // neither
+		wait = max(0, time.Until(k.begun.Add(k.patience)))
+		k.patience = min(2*k.patience, maxDelay)
+		if k.cfg.GiveUpAfter == 0 {
+			return wait, true
+		}
 	case state.Up == 0 && !k.cfg.KeepTrying:
 		return 0, false
+	default:
+		wait = k.backoff.next(rand.Float64())
 	}
-	wait = k.backoff.next(rand.Float64())
 	left, bounded := k.left()
 	return wait, !bounded || wait < left
 }
@@ -232,7 +239,10 @@ func (k *Keeper) pause(ctx context.Context, wait time.Duration, cause error) boo
 			return true
 		case <-k.kick:
 			return true
-		case <-k.host:
+		case e := <-k.host:
+			if errors.Is(cause, ErrAddressHeld) && e.Slept == 0 {
+				continue // the server needs its time all the same
+			}
 			k.backoff.failures = min(k.backoff.failures, 1)
 			next = k.begun.Add(leastPause)
 			timer.Reset(time.Until(next))
@@ -262,11 +272,8 @@ func (e *hookError) Unwrap() error { return e.err }
 
 // connect makes one attempt.
 func (k *Keeper) connect(ctx context.Context) (*Session, error) {
+	k.forget()
 	k.begun = time.Now()
-	select {
-	case <-k.kick: // what it asks for begins now
-	default:
-	}
 	k.enter(StatusConnecting, func(s *State) { s.Phase, s.Timings, s.Attempt = PhaseResolve, nil, s.Attempt+1 })
 	cfg := k.next()
 	cfg.Progress = func(p Progress) {
@@ -280,34 +287,31 @@ func (k *Keeper) connect(ctx context.Context) (*Session, error) {
 	if left, bounded := k.left(); bounded && left > 0 {
 		timeout = min(timeout, left)
 	}
-	s, err := k.dial(ctx, timeout, cfg)
+	s, err := newAttempt(k.patience).dial(ctx, timeout, cfg, k.kick, k.host)
 	failed, ok := errors.AsType[*Error](err)
 	if !ok || failed.Phase >= PhaseAuth {
 		k.unsent = false
 	}
 	k.avoid = ""
-	if ok {
+	if ok && !isA[*abandonedError](err) {
 		k.avoid = failed.Peer // of several addresses, another may lead to a server that works
 	}
 	return s, err
 }
 
-// dial is dialWithin that Reconnect ends.
-func (k *Keeper) dial(ctx context.Context, timeout time.Duration, cfg Config) (s *Session, err error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	done := make(chan struct{})
-	go func() { // ends with ctx
-		defer close(done)
-		s, err = dialWithin(ctx, timeout, cfg)
-	}()
+// forget passes over what an attempt that begins now answers already.
+func (k *Keeper) forget() {
 	select {
 	case <-k.kick:
-		cancel(ErrReconnect)
-		<-done
-	case <-done:
+	default:
 	}
-	return s, err
+	if k.watch != nil {
+		k.watch.look()
+	}
+	select {
+	case <-k.host:
+	default:
+	}
 }
 
 // heldTime is how long a server is given to notice the end of a session.
@@ -322,6 +326,35 @@ func (k *Keeper) moved(s *Session) bool {
 		k.cfg.Secret == nil && k.cfg.Precious != nil && k.cfg.Precious()
 }
 
+// handBack ends s and gives its server time to notice the end of the session
+// before. It returns false if ctx has ended.
+func (k *Keeper) handBack(ctx context.Context, s *Session) bool {
+	k.handed = true
+	left := make(chan struct{})
+	go func() { defer close(left); s.leave(ctx) }() // ends with s
+	for {
+		select {
+		case <-left:
+			return k.pause(ctx, heldTime, ErrAddressHeld)
+		case e := <-k.host:
+			heed(s, e, true)
+		}
+	}
+}
+
+// heed has s find out what e means to it. An end that was under way when this
+// machine slept has had its time.
+func heed(s *Session, e hostEvent, ending bool) {
+	switch {
+	case localAddressGone(s.raw.Conn):
+		s.Break(ErrNetworkChanged)
+	case ending && e.Slept > 0:
+		s.Break(ErrSlept)
+	default:
+		s.Probe(probeTime) // the way to the server may be another
+	}
+}
+
 // next is the configuration of the next session: with the address of the last.
 func (k *Keeper) next() Config {
 	cfg := k.cfg.Tunnel
@@ -331,12 +364,6 @@ func (k *Keeper) next() Config {
 	cfg.PreviousAddress = state.Info.IPv4.Addr
 	cfg.RequestInterfaceID = state.Info.IPv6.InterfaceID
 	return cfg
-}
-
-func dialWithin(ctx context.Context, timeout time.Duration, cfg Config) (*Session, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, ErrConnectTimeout)
-	defer cancel()
-	return Dial(ctx, cfg)
 }
 
 // stay carries the packets of s until it ends. If another session has taken its
@@ -355,7 +382,7 @@ func (k *Keeper) stay(ctx context.Context, s *Session) (*Session, error) {
 		}
 	}
 	begun := time.Now()
-	k.handed = false
+	k.handed, k.patience = false, leastPause
 	defer context.AfterFunc(ctx, s.hasten)() // an end to connect again may be under way
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -386,7 +413,7 @@ const (
 func (k *Keeper) attend(ctx context.Context, s *Session, ended <-chan error, end context.CancelCauseFunc) (heir *Session, err error) {
 	dialing, stop := context.WithCancel(ctx)
 	defer stop()
-	heirs := make(chan *Session)
+	heirs, host := make(chan *Session), make(chan hostEvent, 1)
 	var early <-chan time.Time
 	refused := false // another session, for good
 	for {
@@ -398,11 +425,9 @@ func (k *Keeper) attend(ctx context.Context, s *Session, ended <-chan error, end
 			return nil, err
 		case <-k.kick:
 			end(ErrReconnect)
-		case <-k.host:
-			if localAddressGone(s.raw.Conn) {
-				s.Break(ErrNetworkChanged)
-			}
-			s.Probe(probeTime) // it slept, or the way to the server may be another
+		case e := <-k.host:
+			heed(s, e, ctx.Err() != nil)
+			e.post(host)
 		case at := <-s.Ends():
 			early = k.before(at)
 		case <-early:
@@ -411,7 +436,7 @@ func (k *Keeper) attend(ctx context.Context, s *Session, ended <-chan error, end
 				continue
 			}
 			k.log.Info("making the next session before the announced end of this one")
-			k.wg.Go(func() { k.dialHeir(dialing, s, heirs) }) // ends with dialing
+			k.wg.Go(func() { k.dialHeir(dialing, s, heirs, host) }) // ends with dialing
 		case heir := <-heirs:
 			if refused = heir == nil; refused {
 				continue
@@ -444,8 +469,8 @@ func (k *Keeper) before(end time.Time) <-chan time.Time {
 // address, or connections would be cut that a quick break lets live: the server
 // may have to see the end of s before it gives that address again. It sends
 // nil if that must not be tried again.
-func (k *Keeper) dialHeir(ctx context.Context, s *Session, heirs chan<- *Session) {
-	heir, err := dialWithin(ctx, k.cfg.ConnectTimeout, k.next())
+func (k *Keeper) dialHeir(ctx context.Context, s *Session, heirs chan<- *Session, host <-chan hostEvent) {
+	heir, err := k.dialAside(ctx, host)
 	if err != nil {
 		k.log.Info("no second session before the end of the first", "err", err)
 		if Permanent(err) {
@@ -464,4 +489,25 @@ func (k *Keeper) dialHeir(ctx context.Context, s *Session, heirs chan<- *Session
 		}
 	}
 	heir.Close()
+}
+
+// dialAside makes a session beside another one. It begins again when this machine
+// slept meanwhile, as long as ctx lasts.
+func (k *Keeper) dialAside(ctx context.Context, host <-chan hostEvent) (*Session, error) {
+	for patience := leastPause; ; patience *= 2 {
+		select {
+		case <-host: // before the attempt
+		default:
+		}
+		a := newAttempt(patience)
+		s, err := a.dial(ctx, k.cfg.ConnectTimeout, k.next(), nil, host)
+		if !isA[*abandonedError](err) {
+			return s, err
+		}
+		select {
+		case <-time.After(time.Until(a.begun.Add(patience))):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
 }

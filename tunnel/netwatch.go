@@ -64,7 +64,8 @@ func thisHost() hostSource {
 type hostWatch struct {
 	events  chan hostEvent // capacity 1; what nobody has taken yet is added to
 	src     hostSource
-	changed chan struct{} // capacity 1; closed by the reader of notices
+	changed chan struct{}      // capacity 1; closed by the reader of notices
+	asked   chan chan struct{} // from look; what it holds is closed as the answer
 	stop    chan struct{}
 	wg      sync.WaitGroup
 
@@ -78,7 +79,7 @@ type hostWatch struct {
 func newHostWatch(src hostSource) *hostWatch {
 	w := &hostWatch{
 		events: make(chan hostEvent, 1), src: src,
-		changed: make(chan struct{}, 1), stop: make(chan struct{}),
+		changed: make(chan struct{}, 1), asked: make(chan chan struct{}), stop: make(chan struct{}),
 		looked: time.Now(),
 	}
 	if src.clock != nil {
@@ -94,6 +95,14 @@ func newHostWatch(src hostSource) *hostWatch {
 	}
 	w.wg.Go(w.watch) // ends with stop
 	return w
+}
+
+// look makes the watch report sleep that it would notice with the next tick. It
+// must not be called after Close.
+func (w *hostWatch) look() {
+	looked := make(chan struct{})
+	w.asked <- looked
+	<-looked
 }
 
 // Close ends the watch and waits until nothing of it is left.
@@ -130,9 +139,11 @@ func (w *hostWatch) watch() {
 	var settled <-chan time.Time
 	for {
 		var e hostEvent
+		var asked chan struct{}
 		select {
 		case <-w.stop:
 			return
+		case asked = <-w.asked:
 		case _, ok := <-changed:
 			if !ok {
 				changed, looking = nil, w.src.network != nil
@@ -145,7 +156,10 @@ func (w *hostWatch) watch() {
 			e.Network = looking && w.differs()
 		}
 		e.Slept = w.slept()
-		w.emit(e)
+		e.post(w.events)
+		if asked != nil {
+			close(asked)
+		}
 	}
 }
 
@@ -173,18 +187,18 @@ func (w *hostWatch) slept() time.Duration {
 	return 0
 }
 
-// emit adds e to what waits to be taken. It is the only sender.
-func (w *hostWatch) emit(e hostEvent) {
+// post adds e to what waits in to, which has a capacity of 1 and no other sender.
+func (e hostEvent) post(to chan hostEvent) {
 	if e == (hostEvent{}) {
 		return
 	}
 	select {
-	case waiting := <-w.events:
+	case waiting := <-to:
 		e.Slept += waiting.Slept
 		e.Network = e.Network || waiting.Network
 	default:
 	}
-	w.events <- e
+	to <- e
 }
 
 // describeNetwork lists the addresses of this host and those with which it

@@ -59,6 +59,25 @@ func TestHostWatchSuspend(t *testing.T) {
 	})
 }
 
+// TestHostWatchLook checks that what look reports comes at once, and once.
+func TestHostWatchLook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		clock := &bubbleClock{start: time.Now()}
+		w := newHostWatch(hostSource{clock: clock.now})
+		defer w.Close()
+		time.Sleep(hostTick + time.Second)
+		clock.slept.Add(int64(90 * time.Second))
+		start := time.Now()
+		w.look()
+		wantEvent(t, w, hostEvent{Slept: 90 * time.Second})
+		if d := time.Since(start); d != 0 {
+			t.Errorf("told %v after the question", d)
+		}
+		w.look()
+		wantQuiet(t, w, time.Hour)
+	})
+}
+
 // TestHostWatchHeld checks a process that was held while Go's clock went on.
 func TestHostWatchHeld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -48,8 +48,8 @@ var origins = []struct {
 	is func(error) bool
 	Origin
 }{
+	{isAny(ErrNetworkChanged, ErrSlept), Origin{PartyHost, "host"}},
 	{isAny(ErrReconnect, context.Canceled), Origin{PartyUser, "host"}},
-	{isAny(ErrNetworkChanged), Origin{PartyHost, "host"}},
 	{isA[*hookError], Origin{PartyClient, "host"}},
 	{isAny(ErrReplaced), Origin{PartyServer, "LCP"}},
 	{isAny(ErrAddressHeld), Origin{PartyServer, "IPCP"}},

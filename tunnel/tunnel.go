@@ -75,8 +75,9 @@ type Config struct {
 	// DialContext opens the TCP connection; nil means a net.Dialer.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 
-	avoid string // an address of the server, with port, to try last
-	once  bool   // Password is good for one login
+	avoid     string          // an address of the server, with port, to try last
+	once      bool            // Password is good for one login
+	connected chan<- net.Conn // gets the TCP connection, if set; capacity 1
 
 	// Logger gets one line per session at Info and one per control frame at
 	// Debug; nil discards them.

@@ -156,10 +156,14 @@ func explain(err error) report {
 	case errors.Is(err, sstp.ErrNotHTTP), errors.Is(err, sstp.ErrReplyTooLarge):
 		return failed("what answers the SSTP request is no SSTP server", sstp.ReplyHint(err))
 
-	case errors.As(err, &binding):
-		return explainBinding(binding)
 	case errors.As(err, &auth):
 		return explainAuth(auth)
+	case errors.Is(err, tunnel.ErrNetworkChanged):
+		return failed("this machine has left the network over which it reached the server", hintNet)
+	case errors.Is(err, tunnel.ErrSlept):
+		return failed("this machine slept while the connection was made", "wait until the next try")
+	case errors.As(err, &binding):
+		return explainBinding(binding)
 	case errors.As(err, &noAuth):
 		return explainNoCommonAuth(noAuth)
 	case errors.Is(err, ppp.ErrServerNotProved):
@@ -199,8 +203,6 @@ func explain(err error) report {
 		return failed("the server has gone silent: nothing came from it any more, not even answers", hintNet)
 	case errors.Is(err, sstp.ErrFraming), errors.Is(err, sstp.ErrMalformed):
 		return failed("the server sent something that is not SSTP", hintReport)
-	case errors.Is(err, tunnel.ErrNetworkChanged):
-		return failed("this machine has left the network over which it reached the server", hintNet)
 	case errors.Is(err, tunnel.ErrAddressHeld):
 		return failed("the server gives another address, as long as it holds the one of before", "wait until the next try")
 	case errors.Is(err, tunnel.ErrReconnect):
