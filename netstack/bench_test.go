@@ -53,7 +53,7 @@ func BenchmarkConnect(b *testing.B) {
 func BenchmarkDeliver(b *testing.B) {
 	s := newStack(b)
 	setLink(b, s, linkA())
-	batch := [][]byte{tcpPacket(addrB, netAddr("10.9.0.99"), 1, 2, header.TCPFlagAck, make([]byte, 1300))}
+	batch := [][]byte{tcpPacket(addrB, addrA, 1, 2, header.TCPFlagRst, make([]byte, 1300))}
 	b.SetBytes(int64(len(batch[0])))
 	b.ReportAllocs()
 	for b.Loop() {
@@ -97,7 +97,7 @@ func TestDataPathAllocs(t *testing.T) {
 		t.Log("the race detector makes pools lose their contents: Deliver not measured")
 		return
 	}
-	batch := [][]byte{tcpPacket(addrB, netAddr("10.9.0.99"), 1, 2, header.TCPFlagAck, make([]byte, 1300))}
+	batch := [][]byte{tcpPacket(addrB, addrA, 1, 2, header.TCPFlagRst, make([]byte, 1300))}
 	if got := testing.AllocsPerRun(1000, func() { s.Deliver(batch) }); got > 0.5 {
 		t.Errorf("Deliver: %v allocations per packet", got)
 	}

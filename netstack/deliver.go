@@ -6,9 +6,10 @@ import (
 
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"sstproxy/netstack/offload"
 )
 
 // slowBacklog is how many packets wait for the slow path. All of them may be
@@ -43,17 +44,53 @@ func (s *Stack) Deliver(batch [][]byte) {
 		proto, transport, ok := classify(b)
 		switch {
 		case !ok || !s.admits(g, b, transport):
-		case transport == header.TCPProtocolNumber && s.merge.add(b):
-		case transport == header.TCPProtocolNumber || transport == header.UDPProtocolNumber:
-			if transport == header.TCPProtocolNumber {
-				s.merge.flush() // it may belong to an open run's flow
-			}
+		case transport == header.TCPProtocolNumber:
+			s.deliverTCP(proto, b)
+		case transport == header.UDPProtocolNumber:
 			s.link.inject(proto, newPacket(buffer.MakeWithData(b)))
 		default:
 			s.deliverSlow(slowPacket{proto, newPacket(buffer.MakeWithData(b))})
 		}
 	}
-	s.merge.flush()
+	s.merge.Flush()
+}
+
+// deliverTCP merges what it can: the stack's cost is per packet, not per octet.
+func (s *Stack) deliverTCP(proto tcpip.NetworkProtocolNumber, b []byte) {
+	switch s.merge.Add(b) {
+	case offload.Damaged:
+		s.away.damaged.Add(1)
+	case offload.Foreign:
+		s.merge.Flush() // it may belong to an open run's connection
+		s.link.inject(proto, newPacket(buffer.MakeWithData(b)))
+	}
+}
+
+// deliverMerged takes what comes out of merging; its checksums are verified.
+func (s *Stack) deliverMerged(p *offload.Packet) {
+	proto := header.IPv4ProtocolNumber
+	if p.IPLen == header.IPv6MinimumSize {
+		proto = header.IPv6ProtocolNumber
+	}
+	s.link.injectVerified(proto, newPacket(bufferOf(p)))
+}
+
+// bufferOf copies a packet. Headers and payload have a View each: gVisor copies
+// the chunk that a header is in when it looks at the header while there is another
+// reference to it, as there is on the way to TCP. Both have the exact size: gVisor
+// clears the whole of each chunk it hands out.
+func bufferOf(p *offload.Packet) buffer.Buffer {
+	if len(p.Payload) == 0 {
+		return buffer.MakeWithData(p.Header)
+	}
+	head := buffer.NewViewWithData(p.Header)
+	data := buffer.NewView(p.Size - len(p.Header))
+	for _, payload := range p.Payload {
+		data.Write(payload)
+	}
+	packet := buffer.MakeWithView(data)
+	_ = packet.Prepend(head) // could fail only if data had room before it
+	return packet
 }
 
 // newPacket makes a packet of a buffer, which it takes over. Its views should be
@@ -73,7 +110,7 @@ func classify(b []byte) (proto tcpip.NetworkProtocolNumber, transport tcpip.Tran
 	switch b[0] >> 4 {
 	case 4:
 		n := int(b[0]&0x0F) * 4
-		if n < header.IPv4MinimumSize || len(b) < n || checksum.Checksum(b[:n], 0) != 0xFFFF {
+		if n < header.IPv4MinimumSize || len(b) < n || offload.Sum(b[:n], 0) != 0xFFFF {
 			return 0, 0, false
 		}
 		return header.IPv4ProtocolNumber, header.IPv4(b).TransportProtocol(), true

@@ -18,9 +18,9 @@ type guard struct {
 	solicited [][16]byte // solicited-node multicast addresses of own6 (RFC 4291 2.7.1)
 }
 
-// turnedAway counts packets that do not fit.
+// turnedAway counts packets that do not fit, and segments with a wrong checksum.
 type turnedAway struct {
-	notOurs, spoofed, martian atomic.Uint64
+	notOurs, spoofed, martian, damaged atomic.Uint64
 }
 
 func newGuard(addrs []netip.Prefix) *guard {

@@ -14,8 +14,9 @@ import (
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+
+	"sstproxy/netstack/offload"
 )
 
 // pass lets time pass on a stack's clock, in steps, so that timers see it pass.
@@ -248,14 +249,14 @@ func TestRestartInRecovery(t *testing.T) {
 	var first uint32 // sequence number of the segment that is lost
 	sent, seen, again, release := 0, 0, make(chan struct{}), make(chan struct{})
 	w.out.setFilter(func(packet []byte) bool {
-		s, ok := parseSegment(packet)
-		if !ok || len(s.payload()) == 0 {
+		s, ok := offload.ParseSegment(packet)
+		if !ok || len(s.Payload()) == 0 {
 			return true
 		}
 		if sent++; sent == 500 {
-			first = s.seq
+			first = s.Seq
 		}
-		if sent < 500 || s.seq != first {
+		if sent < 500 || s.Seq != first {
 			return true
 		}
 		if seen++; seen == 2 {
@@ -291,7 +292,7 @@ func TestProbeAtOnce(t *testing.T) {
 	w.a.LinkDown()
 	probes := make(chan struct{}, 16)
 	w.out.setFilter(func(packet []byte) bool {
-		if s, ok := parseSegment(packet); ok && s.flags == header.TCPFlagAck && len(s.payload()) == 0 {
+		if s, ok := offload.ParseSegment(packet); ok && s.Flags == offload.FlagACK && len(s.Payload()) == 0 {
 			probes <- struct{}{}
 		}
 		return true

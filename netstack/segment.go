@@ -1,12 +1,11 @@
 package netstack
 
 import (
-	"encoding/binary"
-
 	"gvisor.dev/gvisor/pkg/buffer"
-	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"sstproxy/netstack/offload"
 )
 
 // cutter cuts the packet that gVisor hands down for a TCP sender into packets
@@ -19,12 +18,9 @@ type cutter struct {
 	left int                 // octets of pkt not yet written
 
 	// Only for TCP with GSO options.
-	tcp    bool
-	mss    int
-	sent   int // octets of payload already cut
-	ipLen  int
-	hdrLen int
-	head   [header.IPv6MinimumSize + header.TCPHeaderMaximumSize]byte
+	tcp  bool
+	cut  offload.Cut
+	head [header.IPv6MinimumSize + header.TCPHeaderMaximumSize]byte
 }
 
 // begin takes over a reference to pkt. mtu bounds what is cut from it: the MSS of
@@ -37,10 +33,9 @@ func (c *cutter) begin(pkt *stack.PacketBuffer, mtu int) {
 	if !c.tcp {
 		return
 	}
-	c.hdrLen = c.left - pkt.Data().Size()
-	c.mss, c.sent = max(min(int(gso.MSS), mtu-c.hdrLen), 1), 0
-	c.ipLen = int(gso.L3HdrLen)
-	c.copy(c.head[:c.hdrLen])
+	hdrLen := c.left - pkt.Data().Size()
+	c.cut = offload.NewCut(int(gso.L3HdrLen), hdrLen, offload.TCP, int(gso.MSS), mtu)
+	c.copy(c.head[:hdrLen])
 }
 
 // end gives the reference back.
@@ -54,7 +49,7 @@ func (c *cutter) size() int {
 	if !c.tcp {
 		return c.left
 	}
-	return c.hdrLen + min(c.mss, c.left)
+	return c.cut.HeaderLen + min(c.cut.Size, c.left)
 }
 
 // next writes the next packet into b, which has size octets, and tells whether
@@ -64,10 +59,9 @@ func (c *cutter) next(b []byte) (last bool) {
 		c.copy(b)
 		return true
 	}
-	copy(b, c.head[:c.hdrLen])
-	c.copy(b[c.hdrLen:])
-	c.patch(b, c.left == 0)
-	c.sent += len(b) - c.hdrLen
+	n := copy(b, c.head[:c.cut.HeaderLen])
+	c.copy(b[n:])
+	c.cut.Next(b, c.left == 0)
 	return c.left == 0
 }
 
@@ -80,31 +74,4 @@ func (c *cutter) copy(b []byte) {
 			c.view, c.off = c.view.Next(), 0
 		}
 	}
-}
-
-// patch writes what differs from packet to packet: lengths, the IPv4
-// identification and checksum, the sequence number, FIN and PSH (on the last
-// one only) and the TCP checksum.
-func (c *cutter) patch(b []byte, last bool) {
-	var pseudo uint16
-	if b[0]>>4 == 4 {
-		ip := header.IPv4(b)
-		ip.SetTotalLength(uint16(len(b)))
-		ip.SetID(ip.ID() + uint16(c.sent/c.mss))
-		ip.SetChecksum(0)
-		ip.SetChecksum(^ip.CalculateChecksum())
-		pseudo = checksum.Checksum(b[12:20], uint16(header.TCPProtocolNumber))
-	} else {
-		header.IPv6(b).SetPayloadLength(uint16(len(b) - header.IPv6MinimumSize))
-		pseudo = checksum.Checksum(b[8:40], uint16(header.TCPProtocolNumber))
-	}
-	tcp := b[c.ipLen:]
-	seq := binary.BigEndian.Uint32(tcp[header.TCPSeqNumOffset:]) + uint32(c.sent)
-	binary.BigEndian.PutUint32(tcp[header.TCPSeqNumOffset:], seq)
-	if !last {
-		tcp[header.TCPFlagsOffset] &^= uint8(header.TCPFlagFin | header.TCPFlagPsh)
-	}
-	binary.BigEndian.PutUint16(tcp[header.TCPChecksumOffset:], 0)
-	sum := checksum.Combine(pseudo, uint16(len(tcp)))
-	binary.BigEndian.PutUint16(tcp[header.TCPChecksumOffset:], ^checksum.Checksum(tcp, sum))
 }

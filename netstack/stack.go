@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"gvisor.dev/gvisor/pkg/buffer"
 	glog "gvisor.dev/gvisor/pkg/log"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
@@ -20,6 +19,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+
+	"sstproxy/netstack/offload"
 )
 
 // nicID is the one interface.
@@ -56,7 +57,7 @@ type Stack struct {
 	growth growth
 
 	deliverMu sync.Mutex // held by Deliver, which waits for nothing
-	merge     merger
+	merge     offload.Merger
 
 	slow        chan slowPacket
 	linkChanged chan struct{} // capacity 1: the slow loop looks at the link anew
@@ -109,9 +110,7 @@ func New(cfg Config) (*Stack, error) {
 	s.link.out.limit = queue
 	s.growth.begin = int64(begin)
 	s.growth.left.Store(2 * int64(most))
-	s.merge.accept = func(packet buffer.Buffer, proto tcpip.NetworkProtocolNumber) {
-		s.link.injectVerified(proto, newPacket(packet))
-	}
+	s.merge.Accept = s.deliverMerged
 	s.state.Store(&linkState{down: closedChan()})
 	s.guard.Store(newGuard(nil))
 	s.net = stack.New(stack.Options{

@@ -18,7 +18,7 @@ func (s *Stack) Stats() Stats {
 	return Stats{
 		PacketsIn:   s.link.received.Load(),
 		PacketsOut:  s.link.out.sent.Load(),
-		BadChecksum: s.merge.bad.Load() + st.TCP.ChecksumErrors.Value() + st.UDP.ChecksumErrors.Value(),
+		BadChecksum: s.away.damaged.Load() + st.TCP.ChecksumErrors.Value() + st.UDP.ChecksumErrors.Value(),
 		NotOurs:     s.away.notOurs.Load(),
 		Spoofed:     s.away.spoofed.Load(),
 		Martian:     s.away.martian.Load(),

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sstproxy/netstack/offload"
 )
 
 // carrierGroups are the changes that openRtnetlink has to ask for before an
@@ -36,7 +38,7 @@ func raise(ports ...port) error {
 			return err
 		}
 		if err = p.silence(indexes[i]); err == nil {
-			err = p.setUp(indexes[i], maxPacket)
+			err = p.setUp(indexes[i], offload.MaxPacket)
 		}
 		if err != nil {
 			return fmt.Errorf("interface %s: %w", p.name, err)

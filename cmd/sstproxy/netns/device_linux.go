@@ -9,13 +9,15 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"sstproxy/netstack/offload"
 )
 
 // deviceName is what the command sees.
 const deviceName = "sstp0"
 
 // maxFrame is the longest frame of a device: the headers and an IP packet.
-const maxFrame = vnetLen + etherLen + maxPacket
+const maxFrame = vnetLen + etherLen + offload.MaxPacket
 
 // tunPath is where a TUN device is made.
 const tunPath = "/dev/net/tun"
@@ -167,23 +169,32 @@ func newDevice(file *os.File, tun bool) (*device, error) {
 	return d, nil
 }
 
-// write hands the kernel one packet in pieces. What it refuses is lost, like any
-// packet that a machine does not want.
-func (d *device) write(v vnet, pieces [][]byte) {
+// maxSegments is how many segments become one packet; the kernel takes a vector of
+// 1024 (IOV_MAX).
+const maxSegments = 200
+
+// pass hands the kernel a packet as it is.
+func (d *device) pass(packet []byte) { d.send(vnet{}, packet, nil) }
+
+// write hands the kernel what was merged, as a network card does that merges.
+func (d *device) write(p *offload.Packet) { d.send(mergedVnet(p), p.Header, p.Payload) }
+
+// send hands the kernel one packet, its first octets and the rest in pieces. What
+// it refuses is lost, like any packet that a machine does not want.
+func (d *device) send(v vnet, first []byte, pieces [][]byte) {
 	ether := uint16(etherIPv4)
-	if pieces[0][0]>>4 == 6 {
+	if first[0]>>4 == 6 {
 		ether = etherIPv6
 	}
 	if d.link > 0 {
-		v.hdrLen += etherLen
-		v.checkStart += etherLen
 		binary.BigEndian.PutUint16(d.header[vnetLen+etherLen-2:], ether)
-	}
-	if v.gso == vnetGSONone {
-		v = vnet{}
+		if v.gso != vnetGSONone {
+			v.hdrLen += etherLen
+			v.checkStart += etherLen
+		}
 	}
 	v.put(d.header[:])
-	d.vector = append(append(d.vector[:0], d.header[:vnetLen+d.link]), pieces...)
+	d.vector = append(append(d.vector[:0], d.header[:vnetLen+d.link], first), pieces...)
 	if err := d.raw.Write(d.try); err != nil {
 		d.err = err
 	}

@@ -3,50 +3,13 @@ package netns
 import (
 	"bytes"
 	"encoding/binary"
-	"math/rand/v2"
+	"slices"
 	"testing"
+
+	"sstproxy/netstack/offload"
 )
 
-// slowSum is RFC 1071 as it stands there.
-func slowSum(b []byte) uint16 {
-	var acc uint32
-	for i, o := range b {
-		if i%2 == 0 {
-			acc += uint32(o) << 8
-		} else {
-			acc += uint32(o)
-		}
-		acc = acc>>16 + acc&0xFFFF
-	}
-	return uint16(acc>>16 + acc&0xFFFF)
-}
-
-func TestSum(t *testing.T) {
-	// RFC 1071 §3
-	if got := sum([]byte{0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7}, 0); got != 0xddf2 {
-		t.Errorf("example of RFC 1071: got %#x, want 0xddf2", got)
-	}
-	b := bytes.Repeat([]byte{0xFF}, 200)
-	r := rand.NewPCG(1, 2)
-	for n := range 200 {
-		if got, want := sum(b[:n], 0), slowSum(b[:n]); got != want {
-			t.Errorf("%d octets: got %#x, want %#x", n, got, want)
-		}
-	}
-	for i := range b {
-		b[i] = byte(r.Uint64())
-	}
-	for n := range 200 {
-		if got, want := sum(b[:n], 0), slowSum(b[:n]); got != want {
-			t.Errorf("%d octets: got %#x, want %#x", n, got, want)
-		}
-		if n%2 == 0 && sum(b[n:], sum(b[:n], 0)) != slowSum(b) {
-			t.Errorf("in two parts at %d: got %#x, want %#x", n, sum(b[n:], sum(b[:n], 0)), slowSum(b))
-		}
-	}
-}
-
-// upper makes an IP packet with a payload behind the given header of TCP or UDP;
+// ipPacket makes an IP packet with a payload behind the given header of TCP or UDP;
 // all checksums but the upper layer's are right.
 func ipPacket(v6 bool, proto byte, upper []byte) []byte {
 	if v6 {
@@ -60,7 +23,7 @@ func ipPacket(v6 bool, proto byte, upper []byte) []byte {
 	b[0], b[6], b[8], b[9] = 0x45, 0x40, 64, proto
 	binary.BigEndian.PutUint16(b[2:], uint16(20+len(upper)))
 	copy(b[12:], []byte{10, 0, 0, 1, 10, 0, 0, 2})
-	binary.BigEndian.PutUint16(b[10:], ^sum(b, 0))
+	binary.BigEndian.PutUint16(b[10:], ^offload.Sum(b, 0))
 	return append(b, upper...)
 }
 
@@ -76,16 +39,16 @@ func tcpHeader(seq uint32, flags byte) []byte {
 
 // segmentOf is a whole TCP segment.
 func segmentOf(v6 bool, seq uint32, flags byte, payload []byte) []byte {
-	b := ipPacket(v6, protoTCP, append(tcpHeader(seq, flags), payload...))
+	b := ipPacket(v6, offload.TCP, append(tcpHeader(seq, flags), payload...))
 	seal(b)
 	return b
 }
 
 // seal sets the checksum of a TCP segment.
 func seal(b []byte) {
-	ipLen, _, _ := upperLayer(b)
+	ipLen, _, _ := offload.UpperLayer(b)
 	binary.BigEndian.PutUint16(b[ipLen+16:], 0)
-	binary.BigEndian.PutUint16(b[ipLen+16:], ^sum(b[ipLen:], pseudo(b, protoTCP, len(b)-ipLen)))
+	binary.BigEndian.PutUint16(b[ipLen+16:], ^offload.Sum(b[ipLen:], offload.PseudoHeader(b, offload.TCP, len(b)-ipLen)))
 }
 
 func payloadOf(n int) []byte {
@@ -123,7 +86,7 @@ func cutAll(t *testing.T, frame []byte, link, mtu int) (packets [][]byte) {
 
 // A large segment becomes those that TCP would have sent.
 func TestCutTCP(t *testing.T) {
-	const flags = flagACK | flagPSH | flagFIN | flagCWR
+	const flags = offload.FlagACK | offload.FlagPSH | offload.FlagFIN | offload.FlagCWR
 	for _, v6 := range []bool{false, true} {
 		for _, link := range []int{0, etherLen} {
 			gso := byte(vnetGSOTCP4)
@@ -131,15 +94,15 @@ func TestCutTCP(t *testing.T) {
 				gso = vnetGSOTCP6
 			}
 			payload := payloadOf(2500)
-			whole := ipPacket(v6, protoTCP, append(tcpHeader(0xFFFFFFF0, flags), payload...))
+			whole := ipPacket(v6, offload.TCP, append(tcpHeader(0xFFFFFFF0, flags), payload...))
 			got := cutAll(t, frameOf(vnet{flags: vnetNeedsChecksum, gso: gso | vnetGSOECN, gsoSize: 1000}, link, whole), link, 1500)
 			var want [][]byte
-			for i, f := range []byte{flagACK | flagCWR, flagACK, flagACK | flagPSH | flagFIN} {
+			for i, f := range []byte{offload.FlagACK | offload.FlagCWR, offload.FlagACK, offload.FlagACK | offload.FlagPSH | offload.FlagFIN} {
 				b := segmentOf(v6, uint32(0xFFFFFFF0+1000*i), f, payload[1000*i:min(1000*i+1000, 2500)])
 				if !v6 {
 					b[5] = byte(i) // identification
 					b[10], b[11] = 0, 0
-					binary.BigEndian.PutUint16(b[10:], ^sum(b[:20], 0))
+					binary.BigEndian.PutUint16(b[10:], ^offload.Sum(b[:20], 0))
 				}
 				want = append(want, b)
 			}
@@ -157,11 +120,11 @@ func TestCutTCP(t *testing.T) {
 
 // What was made for a larger MTU is cut to the present one.
 func TestCutToMTU(t *testing.T) {
-	whole := ipPacket(false, protoTCP, append(tcpHeader(1, flagACK), payloadOf(3000)...))
+	whole := ipPacket(false, offload.TCP, append(tcpHeader(1, offload.FlagACK), payloadOf(3000)...))
 	total := 0
 	for _, b := range cutAll(t, frameOf(vnet{gso: vnetGSOTCP4, gsoSize: 1400}, 0, whole), 0, 600) {
-		if s, ok := parseSegment(b); !ok || !s.valid() || len(b) > 600 {
-			t.Errorf("got %d octets, valid %v", len(b), ok && s.valid())
+		if s, ok := offload.ParseSegment(b); !ok || !s.Valid() || len(b) > 600 {
+			t.Errorf("got %d octets, valid %v", len(b), ok && s.Valid())
 		}
 		total += len(b) - 52
 	}
@@ -175,12 +138,12 @@ func TestCutUDP(t *testing.T) {
 	for _, v6 := range []bool{false, true} {
 		head := []byte{4, 0, 0, 53, 0, 0, 0, 0}
 		payload := payloadOf(2100)
-		got := cutAll(t, frameOf(vnet{gso: vnetGSOUDP4, gsoSize: 1000}, 0, ipPacket(v6, protoUDP, append(head, payload...))), 0, 1500)
+		got := cutAll(t, frameOf(vnet{gso: vnetGSOUDP4, gsoSize: 1000}, 0, ipPacket(v6, offload.UDP, append(head, payload...))), 0, 1500)
 		var all []byte
 		for _, b := range got {
-			ipLen, _, whole := upperLayer(b)
+			ipLen, _, whole := offload.UpperLayer(b)
 			udp := b[ipLen:]
-			if whole != len(b) || int(binary.BigEndian.Uint16(udp[4:])) != len(udp) || sum(udp, pseudo(b, protoUDP, len(udp))) != 0xFFFF {
+			if whole != len(b) || int(binary.BigEndian.Uint16(udp[4:])) != len(udp) || offload.Sum(udp, offload.PseudoHeader(b, offload.UDP, len(udp))) != 0xFFFF {
 				t.Errorf("v6 %v: got a wrong length or checksum: %x", v6, b[:48])
 			}
 			all = append(all, udp[8:]...)
@@ -191,14 +154,54 @@ func TestCutUDP(t *testing.T) {
 	}
 }
 
+// What was merged goes to the device as what a sender hands to one: cutting that
+// gives the segments again.
+func TestMergedFrame(t *testing.T) {
+	for _, v6 := range []bool{false, true} {
+		var frames [][]byte
+		m := offload.Merger{Accept: func(p *offload.Packet) {
+			frames = append(frames, frameOf(mergedVnet(p), 0, append(bytes.Clone(p.Header), bytes.Join(p.Payload, nil)...)))
+		}}
+		payload := payloadOf(3300)
+		var want [][]byte
+		for i := range 4 {
+			b := segmentOf(v6, uint32(0xFFFFFF00+1000*i), offload.FlagACK, payload[1000*i:min(1000*i+1000, 3300)])
+			if !v6 {
+				b[5] = byte(i) // identification
+				b[10], b[11] = 0, 0
+				binary.BigEndian.PutUint16(b[10:], ^offload.Sum(b[:20], 0))
+			}
+			want = append(want, b)
+			m.Add(b)
+		}
+		alone := segmentOf(v6, 1, offload.FlagACK|offload.FlagFIN, payloadOf(10))
+		want = append(want, alone)
+		m.Add(alone)
+		m.Flush()
+		if len(frames) != 2 {
+			t.Fatalf("v6 %v: got %d frames, want 2", v6, len(frames))
+		}
+		if v := parseVnet(frames[0]); v.hdrLen+uint16(len(payload)) != uint16(len(frames[0])-vnetLen) || v.flags != vnetNeedsChecksum {
+			t.Errorf("v6 %v: got %+v", v6, v)
+		}
+		if v := parseVnet(frames[1]); v != (vnet{}) {
+			t.Errorf("v6 %v: a segment alone has %+v", v6, v)
+		}
+		got := append(cutAll(t, frames[0], 0, 1500), cutAll(t, frames[1], 0, 1500)...)
+		if !slices.EqualFunc(got, want, bytes.Equal) {
+			t.Errorf("v6 %v:\ngot  %x\nwant %x", v6, got, want)
+		}
+	}
+}
+
 // The kernel leaves the checksum to the device.
 func TestComplete(t *testing.T) {
 	for _, v6 := range []bool{false, true} {
 		for _, link := range []int{0, etherLen} {
-			b := segmentOf(v6, 7, flagACK, payloadOf(99))
-			ipLen, _, _ := upperLayer(b)
+			b := segmentOf(v6, 7, offload.FlagACK, payloadOf(99))
+			ipLen, _, _ := offload.UpperLayer(b)
 			want := bytes.Clone(b)
-			binary.BigEndian.PutUint16(b[ipLen+16:], pseudo(b, protoTCP, len(b)-ipLen))
+			binary.BigEndian.PutUint16(b[ipLen+16:], offload.PseudoHeader(b, offload.TCP, len(b)-ipLen))
 			v := vnet{flags: vnetNeedsChecksum, checkStart: uint16(ipLen), checkOffset: 16}
 			got := cutAll(t, frameOf(v, link, b), link, 1500)
 			if len(got) != 1 || !bytes.Equal(got[0], want) {
@@ -211,7 +214,7 @@ func TestComplete(t *testing.T) {
 // Padding behind the packet, as Ethernet has it, is cut off; what is no whole
 // packet is dropped, and no prefix of one does harm.
 func TestParseFrame(t *testing.T) {
-	b := segmentOf(false, 1, flagACK, payloadOf(100))
+	b := segmentOf(false, 1, offload.FlagACK, payloadOf(100))
 	if p, ok := parseFrame(frameOf(vnet{}, etherLen, append(bytes.Clone(b), 0, 0, 0)), etherLen); !ok || !bytes.Equal(p.data, b) {
 		t.Errorf("padded: got %v, %x", ok, p.data)
 	}
@@ -239,10 +242,10 @@ func TestParseFrame(t *testing.T) {
 // Whatever comes from the device does no harm: what is cut from it has the length
 // that was told, and no segment exceeds the MTU.
 func FuzzFrame(f *testing.F) {
-	whole := ipPacket(false, protoTCP, append(tcpHeader(1, flagACK), payloadOf(3000)...))
+	whole := ipPacket(false, offload.TCP, append(tcpHeader(1, offload.FlagACK), payloadOf(3000)...))
 	f.Add(frameOf(vnet{gso: vnetGSOTCP4, gsoSize: 1000}, 0, whole))
-	f.Add(frameOf(vnet{gso: vnetGSOUDP4, gsoSize: 100}, 0, ipPacket(true, protoUDP, payloadOf(500))))
-	f.Add(frameOf(vnet{flags: vnetNeedsChecksum, checkStart: 20, checkOffset: 16}, 0, segmentOf(false, 1, flagACK, nil)))
+	f.Add(frameOf(vnet{gso: vnetGSOUDP4, gsoSize: 100}, 0, ipPacket(true, offload.UDP, payloadOf(500))))
+	f.Add(frameOf(vnet{flags: vnetNeedsChecksum, checkStart: 20, checkOffset: 16}, 0, segmentOf(false, 1, offload.FlagACK, nil)))
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		q := newQueue(8, nil)
 		if p, ok := parseFrame(bytes.Clone(frame), 0); ok {

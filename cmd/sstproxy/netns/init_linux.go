@@ -11,6 +11,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"sstproxy/netstack/offload"
 )
 
 // initName is argument 0 of a process that is to make a namespace. The kind of
@@ -102,7 +104,7 @@ func (m *made) makeDevice(kind string) (device, routes int, err error) {
 		return 0, 0, err
 	}
 	const loopback = 1 // its index is the same everywhere (LOOPBACK_IFINDEX)
-	if err := r.setUp(loopback, maxPacket+1); err != nil {
+	if err := r.setUp(loopback, offload.MaxPacket+1); err != nil {
 		return 0, 0, fmt.Errorf("loopback: %w", err)
 	}
 	m.Index, err = r.indexOf(deviceName)

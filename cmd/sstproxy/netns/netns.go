@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+
+	"sstproxy/netstack/offload"
 )
 
 // Config says what the packets of a [Space] look like to the caller.
@@ -65,8 +67,8 @@ func (l Link) normalized() (Link, error) {
 	if l.MTU == 0 {
 		l.MTU = defaultMTU
 	}
-	if l.MTU < minMTU || l.MTU > maxPacket {
-		return l, fmt.Errorf("netns: mtu %d is not in %d..%d", l.MTU, minMTU, maxPacket)
+	if l.MTU < minMTU || l.MTU > offload.MaxPacket {
+		return l, fmt.Errorf("netns: mtu %d is not in %d..%d", l.MTU, minMTU, offload.MaxPacket)
 	}
 	for _, a := range l.Addrs {
 		if !a.IsValid() || a.IsUnspecified() || a.IsMulticast() {
@@ -100,6 +102,3 @@ func withID(prefix netip.Addr, id [8]byte) netip.Addr {
 	copy(a[8:], id[:])
 	return netip.AddrFrom16(a)
 }
-
-// maxPacket is the longest IP packet there is (RFC 791 §3.1).
-const maxPacket = 65535

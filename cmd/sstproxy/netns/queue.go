@@ -3,6 +3,8 @@ package netns
 import (
 	"encoding/binary"
 	"sync"
+
+	"sstproxy/netstack/offload"
 )
 
 const (
@@ -88,7 +90,7 @@ func (p *packet) slot() int {
 	} else {
 		mix(p.data[8:40])
 	}
-	if (p.proto == protoTCP || p.proto == protoUDP) && len(p.data) >= p.ipLen+4 {
+	if (p.proto == offload.TCP || p.proto == offload.UDP) && len(p.data) >= p.ipLen+4 {
 		mix(p.data[p.ipLen : p.ipLen+4])
 	}
 	return int(h % flowSlots)

@@ -3,14 +3,16 @@ package netns
 import (
 	"bytes"
 	"testing"
+
+	"sstproxy/netstack/offload"
 )
 
 // flowPacket is a packet of n octets of the flow with the given port.
 func flowPacket(port, n int) packet {
-	b := segmentOf(false, 1, flagACK, payloadOf(n-52))
+	b := segmentOf(false, 1, offload.FlagACK, payloadOf(n-52))
 	b[20], b[21] = byte(port>>8), byte(port)
 	seal(b)
-	return packet{data: b, ipLen: 20, proto: protoTCP}
+	return packet{data: b, ipLen: 20, proto: offload.TCP}
 }
 
 // A packet of a quiet flow goes before all that another one has waiting, but
@@ -72,8 +74,8 @@ func TestQueueFrames(t *testing.T) {
 	q := newQueue(8, func(frame []byte) { frame[0] = 0xAA })
 	q.setMTU(1280)
 	q.push(flowPacket(1, 1400)) // of the time of a larger MTU
-	whole := ipPacket(false, protoTCP, append(tcpHeader(1, flagACK), payloadOf(3000)...))
-	q.push(packet{data: whole, segment: 1448, ipLen: 20, proto: protoTCP})
+	whole := ipPacket(false, offload.TCP, append(tcpHeader(1, offload.FlagACK), payloadOf(3000)...))
+	q.push(packet{data: whole, segment: 1448, ipLen: 20, proto: offload.TCP})
 	<-q.ready
 	b := make([]byte, 1300)
 	for _, want := range []int{1288, 1288, 8 + 52 + 3000 - 2*1228} {

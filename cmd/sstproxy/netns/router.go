@@ -3,6 +3,8 @@ package netns
 import (
 	"encoding/binary"
 	"net/netip"
+
+	"sstproxy/netstack/offload"
 )
 
 // advertised returns the prefixes for addresses that a router advertises in an IP
@@ -10,12 +12,15 @@ import (
 // §6.1.2.
 func advertised(b []byte) (prefixes []netip.Addr) {
 	const header, fixed = 40, 16 // of IPv6; of the advertisement
-	const routerAdvertisement = 134
+	const protoICMPv6, routerAdvertisement = 58, 134
 	if len(b) < header+fixed || b[0]>>4 != 6 || b[6] != protoICMPv6 || b[7] != 255 || b[header] != routerAdvertisement {
 		return nil
 	}
 	whole := header + int(binary.BigEndian.Uint16(b[4:]))
-	if whole < header+fixed || whole > len(b) || sum(b[header:whole], pseudo(b, protoICMPv6, whole-header)) != 0xFFFF {
+	if whole < header+fixed || whole > len(b) {
+		return nil
+	}
+	if offload.Sum(b[header:whole], offload.PseudoHeader(b, protoICMPv6, whole-header)) != 0xFFFF {
 		return nil
 	}
 	for options := b[header+fixed : whole]; len(options) >= 2; {

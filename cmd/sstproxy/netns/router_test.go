@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+
+	"sstproxy/netstack/offload"
 )
 
 // routerPacket is an advertisement with a prefix option of the given flags and
@@ -17,9 +19,10 @@ func routerPacket(prefix netip.Addr, bits, flags byte, lifetime uint32) []byte {
 	copy(option[16:], p[:])
 	mtu := []byte{5, 1, 0, 0, 0, 0, 0x05, 0xDC}
 	upper := append([]byte{134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0}, mtu...)
+	const protoICMPv6 = 58
 	b := ipPacket(true, protoICMPv6, append(upper, option...))
 	b[7] = 255
-	binary.BigEndian.PutUint16(b[42:], ^sum(b[40:], pseudo(b, protoICMPv6, len(b)-40)))
+	binary.BigEndian.PutUint16(b[42:], ^offload.Sum(b[40:], offload.PseudoHeader(b, protoICMPv6, len(b)-40)))
 	return b
 }
 
@@ -47,4 +50,26 @@ func TestAdvertised(t *testing.T) {
 			t.Errorf("%s: got %v", name, got)
 		}
 	}
+}
+
+// Whatever a router sends does no harm, and what is taken is a prefix.
+func FuzzAdvertised(f *testing.F) {
+	f.Add(routerPacket(netip.MustParseAddr("fd73::"), 64, 0xC0, 3600))
+	f.Add(routerPacket(netip.MustParseAddr("fe80::"), 64, 0xC0, 3600)[:90])
+	f.Fuzz(func(t *testing.T, b []byte) {
+		check := func() {
+			for _, a := range advertised(b) {
+				if !a.Is6() || a.IsLinkLocalUnicast() || a.IsMulticast() {
+					t.Errorf("%v is no prefix for an address", a)
+				}
+			}
+		}
+		check()
+		if _, _, whole := offload.UpperLayer(b); whole >= 44 && b[0]>>4 == 6 { // again, with the right checksum
+			b = slices.Clone(b[:whole])
+			b[6], b[7], b[40], b[42], b[43] = 58, 255, 134, 0, 0
+			binary.BigEndian.PutUint16(b[42:], ^offload.Sum(b[40:], offload.PseudoHeader(b, 58, whole-40)))
+			check()
+		}
+	})
 }

@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"sstproxy/netstack/offload"
 )
 
 // Space is the namespace of one command. Deliver is called by one goroutine at a
@@ -21,7 +23,7 @@ type Space struct {
 	missing []string
 	device  *device
 	queue   *queue
-	merge   merger
+	merge   offload.Merger
 	wg      sync.WaitGroup
 
 	mu      sync.Mutex
@@ -111,7 +113,7 @@ func join(socket *os.File, cfg Config) (*Space, error) {
 	if s.device, err = newDevice(os.NewFile(uintptr(fds[0]), deviceName), report.TUN); err != nil {
 		return nil, fmt.Errorf("netns: %w", err)
 	}
-	s.merge.emit = s.device.write
+	s.merge = offload.Merger{Accept: s.device.write, MaxSegments: maxSegments}
 	s.wg.Go(s.read) // ends when the device is closed, or gone with the namespace
 	return s, nil
 }
@@ -213,11 +215,21 @@ func (s *Space) Deliver(batch [][]byte) {
 		if prefixes := advertised(b); prefixes != nil {
 			s.learn(prefixes)
 		}
-		if len(b) > 0 {
-			s.merge.add(b)
-		}
+		s.deliver(b)
 	}
-	s.merge.flush()
+	s.merge.Flush()
+}
+
+// deliver merges what it can. The rest passes as it is, and the kernel looks at its
+// checksums.
+func (s *Space) deliver(b []byte) {
+	if len(b) == 0 || s.merge.Add(b) == offload.Taken {
+		return
+	}
+	if _, proto, _ := offload.UpperLayer(b); proto != offload.UDP {
+		s.merge.Flush() // it may belong to an open run's connection
+	}
+	s.device.pass(b)
 }
 
 // Ready signals, with a capacity of 1, that Fill may have something.

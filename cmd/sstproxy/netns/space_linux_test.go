@@ -20,6 +20,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"sstproxy/netstack/offload"
 )
 
 // asCommand makes the test binary the command in a namespace: it obeys the words
@@ -100,8 +102,8 @@ func reflect(s *Space, done <-chan struct{}) {
 		}
 		for n := s.Fill(b); n > 0; n = s.Fill(b) {
 			for rest := b[:n]; len(rest) > 0; {
-				ipLen, proto, whole := upperLayer(rest)
-				if proto == protoUDP {
+				ipLen, proto, whole := offload.UpperLayer(rest)
+				if proto == offload.UDP {
 					s.Deliver([][]byte{reversed(rest[:whole], ipLen)})
 				}
 				rest = rest[whole:]
@@ -261,7 +263,7 @@ func TestSpaceIPv6(t *testing.T) {
 		copy(router[8:24], netip.MustParseAddr("fe80::1").AsSlice())
 		copy(router[24:40], netip.MustParseAddr("ff02::1").AsSlice())
 		router[42], router[43] = 0, 0
-		binary.BigEndian.PutUint16(router[42:], ^sum(router[40:], pseudo(router, protoICMPv6, len(router)-40)))
+		binary.BigEndian.PutUint16(router[42:], ^offload.Sum(router[40:], offload.PseudoHeader(router, 58, len(router)-40)))
 		c.Deliver([][]byte{router})
 		c.want(t, "echo6", "fd73::200:0:0:9")
 		if got, want := c.addrs, []netip.Addr{first, netip.MustParseAddr("fe80::200:0:0:9"), netip.MustParseAddr("fd73::200:0:0:9")}; !slices.Equal(got, want) {
