@@ -49,6 +49,11 @@ var (
 	// perhaps because it has not yet noticed the end of the session before.
 	ErrAddressHeld = errors.New("the server does not yet give the address of before")
 
+	// ErrSessionHeld means that the server refuses a login that it took before,
+	// perhaps because it has not yet noticed the loss of that session and allows
+	// no second one. The refusal is wrapped with it.
+	ErrSessionHeld = errors.New("the server may still hold the session that was lost")
+
 	// ErrConnectTimeout means that a session was not up in time.
 	ErrConnectTimeout = errors.New("not connected in time")
 

@@ -3,10 +3,13 @@ package tunnel
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"sstproxy/tunnel/ppp"
 )
 
 // KeeperConfig says what a [Keeper] keeps up.
@@ -70,6 +73,7 @@ type Keeper struct {
 	begun    time.Time     // of the last attempt
 	patience time.Duration // least time from its begin to the next, if this machine is to blame
 	down     time.Time     // since when the tunnel is down; the start at first
+	lost     time.Time     // the same, if the server may not have noticed
 	unsent   bool          // the password at hand was not shown to a server
 	avoid    string        // the address of the server that failed last
 	early    time.Time     // of the last session made before an announced end
@@ -156,7 +160,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 		err := k.once(ctx)
 		if ctx.Err() != nil {
 			err = nil
-		} else if wait, again := k.again(err); again && k.pause(ctx, wait, err) {
+		} else if wait, cause, again := k.again(err); again && k.pause(ctx, wait, cause) {
 			continue
 		} else if ctx.Err() != nil {
 			err = nil
@@ -187,28 +191,57 @@ func (k *Keeper) once(ctx context.Context) error {
 	return err
 }
 
-// again tells whether to try once more after err, and how long to wait before.
-func (k *Keeper) again(err error) (wait time.Duration, ok bool) {
+// again tells whether to try once more after err, how long to wait before, and
+// what to call the cause meanwhile.
+func (k *Keeper) again(err error) (wait time.Duration, cause error, ok bool) {
 	state, _ := k.State()
 	switch {
+	case k.mayBeHeld(err):
+		wait, k.lost = time.Until(k.lost.Add(noticeTime)), time.Time{}
+		cause = fmt.Errorf("%w: %w", ErrSessionHeld, err)
+		return wait, cause, k.inTime(wait)
 	case Permanent(err), isA[*hookError](err):
-		return 0, false
+		return 0, err, false
 	case errors.Is(err, ErrReconnect): // no loss, and no failure
-		return 0, true
+		return 0, err, true
 	case isA[*abandonedError](err): // neither
 		wait = max(0, time.Until(k.begun.Add(k.patience)))
 		k.patience = min(2*k.patience, maxDelay)
 		if k.cfg.GiveUpAfter == 0 {
-			return wait, true
+			return wait, err, true
 		}
 	case state.Up == 0 && !k.cfg.KeepTrying:
-		return 0, false
+		return 0, err, false
 	default:
 		wait = k.backoff.next(rand.Float64())
 	}
-	left, bounded := k.left()
-	return wait, !bounded || wait < left
+	return wait, err, k.inTime(wait)
 }
+
+// inTime tells whether the tunnel may be down for another wait.
+func (k *Keeper) inTime(wait time.Duration) bool {
+	left, bounded := k.left()
+	return !bounded || wait < left
+}
+
+// noticeTime is how long a server may take to notice that a client is gone:
+// two hello intervals ([MS-SSTP] 3.1.2.3), and some time to tell others. It is
+// 20 s for SoftEther and 61 s for accel-ppp.
+const noticeTime = 150 * time.Second
+
+// mayBeHeld tells whether a server that refuses the login may do so because it
+// holds the session that was lost, and allows one. It took the same password
+// before, so one more attempt does not lead towards a locked account: the login
+// that made the lost session has set the count back.
+func (k *Keeper) mayBeHeld(err error) bool {
+	auth, ok := errors.AsType[*ppp.AuthError](err)
+	return ok && (auth.Failure.Code == 0 || auth.Failure.Code == wrongCredentials) &&
+		k.cfg.Secret == nil && !k.lost.IsZero() && time.Since(k.lost) < noticeTime
+}
+
+// wrongCredentials is the error code of MS-CHAPv2 for all that servers do not
+// want to tell (RFC 2759 §6).
+const wrongCredentials = 691
 
 // left is how long the tunnel may still be down.
 func (k *Keeper) left() (d time.Duration, bounded bool) {
@@ -240,7 +273,7 @@ func (k *Keeper) pause(ctx context.Context, wait time.Duration, cause error) boo
 		case <-k.kick:
 			return true
 		case e := <-k.host:
-			if errors.Is(cause, ErrAddressHeld) && e.Slept == 0 {
+			if errors.Is(cause, ErrSessionHeld) || errors.Is(cause, ErrAddressHeld) && e.Slept == 0 {
 				continue // the server needs its time all the same
 			}
 			k.backoff.failures = min(k.backoff.failures, 1)
@@ -395,7 +428,10 @@ func (k *Keeper) stay(ctx context.Context, s *Session) (*Session, error) {
 		k.backoff.failures = 0
 	}
 	if heir == nil {
-		k.down = time.Now()
+		k.down, k.lost = time.Now(), time.Time{}
+		if by := OriginOf(err).By; by == PartyNetwork || by == PartyHost {
+			k.lost = k.down
+		}
 		k.cfg.Down()
 	}
 	return heir, err
