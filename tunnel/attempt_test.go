@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -127,6 +128,38 @@ func TestKeeperNetworkChangedConnectedInTime(t *testing.T) {
 		}
 		k.end()
 	})
+}
+
+// Between one network and the next there may be none: that the next attempt finds
+// no way to the server is not its failure, even if it has but one, for a time.
+func TestKeeperBetweenNetworks(t *testing.T) {
+	for name, tt := range map[string]struct {
+		without time.Duration
+		fails   bool
+	}{"soon back": {without: 5 * time.Second}, "gone": {without: time.Hour, fails: true}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				k := newStalled(t, tunneltest.Step{Sending: "HTTP reply"})
+				k.wrap = newHomeless
+				k.start()
+				time.Sleep(2 * time.Second)
+				k.refuseWith(syscall.ENETUNREACH)
+				time.AfterFunc(tt.without, func() { k.refuseWith(nil) })
+				k.host <- changed
+				if !tt.fails {
+					k.session(1)
+					k.end()
+					return
+				}
+				start := time.Now()
+				if err := <-k.ended; !errors.Is(err, syscall.ENETUNREACH) || time.Since(start) > time.Minute {
+					t.Errorf("Run = %v after %v", err, time.Since(start))
+				}
+				k.stop()
+				k.server.Close()
+			})
+		})
+	}
 }
 
 // slowly makes the nth connection take the nth time, and the rest the last. It

@@ -71,6 +71,7 @@ type Keeper struct {
 	watch    *hostWatch       // where that comes from
 	backoff  backoff
 	begun    time.Time     // of the last attempt
+	upset    time.Time     // when this machine last made an attempt vain
 	patience time.Duration // least time from its begin to the next, if this machine is to blame
 	down     time.Time     // since when the tunnel is down; the start at first
 	lost     time.Time     // the same, if the server may not have noticed
@@ -205,17 +206,28 @@ func (k *Keeper) again(err error) (wait time.Duration, cause error, ok bool) {
 	case errors.Is(err, ErrReconnect): // no loss, and no failure
 		return 0, err, true
 	case isA[*abandonedError](err): // neither
+		k.upset = time.Now()
 		wait = max(0, time.Until(k.begun.Add(k.patience)))
 		k.patience = min(2*k.patience, maxDelay)
 		if k.cfg.GiveUpAfter == 0 {
 			return wait, err, true
 		}
-	case state.Up == 0 && !k.cfg.KeepTrying:
+	case state.Up == 0 && !k.cfg.KeepTrying && !k.unsettled(err):
 		return 0, err, false
 	default:
 		wait = k.backoff.next(rand.Float64())
 	}
 	return wait, err, k.inTime(wait)
+}
+
+// unsettledTime is how long a machine that woke up, or changes its network, may
+// be without one.
+const unsettledTime = 30 * time.Second
+
+// unsettled tells whether an attempt failed only because this machine has not
+// yet found its new network.
+func (k *Keeper) unsettled(err error) bool {
+	return OriginOf(err).By == PartyHost && !k.upset.IsZero() && time.Since(k.upset) < unsettledTime
 }
 
 // inTime tells whether the tunnel may be down for another wait.
