@@ -184,28 +184,40 @@ func (s *Stack) resolve(ctx context.Context, st *linkState, name string, qtype u
 	return answer{err: errLongChain}
 }
 
-// readAnswer follows the aliases from name within a reply. last is the name
-// they lead to.
+// readAnswer takes the addresses of name from a reply. last is the name that the
+// aliases in it lead to.
 func readAnswer(reply *dns.Msg, name string, qtype uint16) (addrs []netip.Addr, last string, err error) {
+	last, err = follow(reply, name, func(rr dns.RR) bool {
+		if a, ok := addrOfRecord(rr, qtype); ok && len(addrs) < maxAddrs {
+			addrs = append(addrs, a)
+		}
+		return len(addrs) > 0
+	})
+	return addrs, last, err
+}
+
+// follow hands the records of name to found, or those of the first name with what
+// it looks for that the aliases within the reply lead to, which is last.
+func follow(reply *dns.Msg, name string, found func(dns.RR) bool) (last string, err error) {
 	last = dns.CanonicalName(name)
 	for range maxChain {
-		alias := ""
+		alias, done := "", false
 		for _, rr := range reply.Answer {
 			if dns.CanonicalName(rr.Header().Name) != last {
 				continue
 			}
 			if c, ok := rr.(*dns.CNAME); ok {
 				alias = dns.CanonicalName(c.Target)
-			} else if a, ok := addrOfRecord(rr, qtype); ok && len(addrs) < maxAddrs {
-				addrs = append(addrs, a)
+			} else if found(rr) {
+				done = true
 			}
 		}
-		if len(addrs) > 0 || alias == "" {
-			return addrs, last, nil
+		if done || alias == "" {
+			return last, nil
 		}
 		last = alias
 	}
-	return nil, last, errLongChain
+	return last, errLongChain
 }
 
 func addrOfRecord(rr dns.RR, qtype uint16) (netip.Addr, bool) {
@@ -254,33 +266,17 @@ func (s *Stack) LookupAddr(ctx context.Context, addr netip.Addr) (string, error)
 	return "", dnsError(host, "", errLongChain)
 }
 
-// readPointer follows the aliases from name within a reply, which networks
-// smaller than /24 have (RFC 2317), to the first usable pointer. last is the
-// name they lead to.
-func readPointer(reply *dns.Msg, name string) (found, last string, err error) {
-	last = dns.CanonicalName(name)
-	for range maxChain {
-		alias := ""
-		for _, rr := range reply.Answer {
-			if dns.CanonicalName(rr.Header().Name) != last {
-				continue
-			}
-			switch rr := rr.(type) {
-			case *dns.CNAME:
-				alias = dns.CanonicalName(rr.Target)
-			case *dns.PTR:
-				// A backslash is how miekg/dns writes what no host's name has in it.
-				if rr.Ptr != "." && !strings.Contains(rr.Ptr, "\\") {
-					return strings.TrimSuffix(rr.Ptr, "."), last, nil
-				}
-			}
+// readPointer takes the first usable pointer of name from a reply; networks smaller
+// than /24 have aliases (RFC 2317). last is the name that they lead to.
+func readPointer(reply *dns.Msg, name string) (pointer, last string, err error) {
+	last, err = follow(reply, name, func(rr dns.RR) bool {
+		// A backslash is how miekg/dns writes what no host's name has in it.
+		if p, ok := rr.(*dns.PTR); ok && pointer == "" && p.Ptr != "." && !strings.Contains(p.Ptr, "\\") {
+			pointer = strings.TrimSuffix(p.Ptr, ".")
 		}
-		if alias == "" {
-			return "", last, nil
-		}
-		last = alias
-	}
-	return "", last, errLongChain
+		return pointer != ""
+	})
+	return pointer, last, err
 }
 
 // dnsError wraps the cause as package net does.
