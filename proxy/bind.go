@@ -32,12 +32,7 @@ func (s *Server) socksBind(ctx context.Context, c *clientConn, br *bufio.Reader,
 		s.refuseSOCKS(c, classify(err).reply, req, err)
 		return
 	}
-	if _, err := c.Write(req.reply(replySucceeded, peer.RemoteAddr())); err != nil {
-		peer.Close()
-		c.Close()
-		return
-	}
-	s.startRelay(c, peer, buffered(br))
+	s.grant(c, br, req, peer, peer.RemoteAddr())
 }
 
 // binding is a listener behind the tunnel and whom it waits for.

@@ -42,14 +42,6 @@ func (s *Server) join(c *clientConn, dial func(context.Context) (net.Conn, error
 // clientReset is clientGone for a client that sends no request: it may have
 // closed its direction at once and wait for what the other end says.
 func clientReset(br *bufio.Reader) bool {
-	for {
-		_, err := br.Peek(br.Buffered() + 1)
-		switch {
-		case err == nil:
-			continue
-		case errors.Is(err, bufio.ErrBufferFull) || isTimeout(err) || err == io.EOF:
-			return false
-		}
-		return true
-	}
+	err := readAhead(br)
+	return err != nil && err != io.EOF
 }

@@ -104,7 +104,13 @@ func (s *Server) socksConnect(ctx context.Context, c *clientConn, br *bufio.Read
 		s.refuseSOCKS(c, classify(err).reply, req, err)
 		return
 	}
-	if _, err := c.Write(req.reply(replySucceeded, target.LocalAddr())); err != nil {
+	s.grant(c, br, req, target, target.LocalAddr())
+}
+
+// grant tells the client that it has its connection, with the address to name in
+// the reply, and begins to relay.
+func (s *Server) grant(c *clientConn, br *bufio.Reader, req socksRequest, target net.Conn, bound net.Addr) {
+	if _, err := c.Write(req.reply(replySucceeded, bound)); err != nil {
 		target.Close()
 		c.Close()
 		return
@@ -142,21 +148,27 @@ func unlessGone[T any](ctx context.Context, c *clientConn, gone func() bool, do 
 	return result, err
 }
 
-// clientGone reads ahead until it knows that the client has left, or has no
-// more room, or is stopped by a read deadline. A client that sent data ahead of
-// the reply and then closed its sending direction has not left.
+// clientGone reads ahead until it knows that the client has left. A client that
+// sent data ahead of the reply and then closed its sending direction has not.
 func clientGone(br *bufio.Reader) bool {
+	err := readAhead(br)
+	if err == io.EOF {
+		return br.Buffered() == 0
+	}
+	return err != nil
+}
+
+// readAhead reads until the client sends no more, which is an error, or there is
+// no more room, or a read deadline stops it.
+func readAhead(br *bufio.Reader) error {
 	for {
 		_, err := br.Peek(br.Buffered() + 1)
 		switch {
-		case err == nil:
-			continue
 		case errors.Is(err, bufio.ErrBufferFull) || isTimeout(err):
-			return false
-		case err == io.EOF:
-			return br.Buffered() == 0
+			return nil
+		case err != nil:
+			return err
 		}
-		return true
 	}
 }
 
