@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
-	"os/exec"
 	"slices"
 	"syscall"
 	"testing"
@@ -155,18 +154,7 @@ func TestRaise(t *testing.T) {
 		raiseInside(t)
 		return
 	}
-	cmd := exec.Command(os.Args[0], "-test.run=^TestRaise$")
-	cmd.Env = append(os.Environ(), inside+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNET,
-		UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}},
-	}
-	if out, err := cmd.CombinedOutput(); cmd.Process == nil {
-		t.Skip("no namespaces here: ", err)
-	} else if err != nil {
-		t.Errorf("%v\n%s", err, out)
-	}
+	again(t, unix.CLONE_NEWUSER|unix.CLONE_NEWNET, inside+"=1")
 }
 
 func raiseInside(t *testing.T) {

@@ -346,21 +346,28 @@ func TestForbidden(t *testing.T) {
 		return
 	}
 	for name := range bans {
-		cmd := exec.Command(os.Args[0], "-test.run=^TestForbidden$")
-		cmd.Env = append(os.Environ(), inside+"="+name)
-		cmd.SysProcAttr = &syscall.SysProcAttr{
-			Cloneflags:  unix.CLONE_NEWUSER,
-			UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}},
-			GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}},
-		}
-		var out bytes.Buffer
-		cmd.Stdout, cmd.Stderr = &out, &out
-		if err := cmd.Start(); err != nil {
-			t.Skip("no user namespaces here: ", err)
-		}
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("%s: %v\n%s", name, err, &out)
-		}
+		again(t, unix.CLONE_NEWUSER, inside+"="+name)
+	}
+}
+
+// again runs the test once more as root of new namespaces, with a variable that
+// tells it so.
+func again(t *testing.T, namespaces uintptr, variable string) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
+	cmd.Env = append(os.Environ(), variable)
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  namespaces,
+		UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}},
+	}
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Skip("no user namespaces here: ", err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("%s: %v\n%s", variable, err, &out)
 	}
 }
 
