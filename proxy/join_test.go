@@ -24,14 +24,7 @@ func joined(t *testing.T, dial func(context.Context) (net.Conn, error)) *net.TCP
 	}
 	srv, done := New(Config{Dial: notUsed}), make(chan error, 1)
 	go func() { done <- srv.Join(l, dial) }()
-	t.Cleanup(func() {
-		ctx, cancel := context.WithCancel(context.Background())
-		cancel()
-		_ = srv.Shutdown(ctx)
-		if err := <-done; !errors.Is(err, ErrClosed) {
-			t.Errorf("Join: got %v, want ErrClosed", err)
-		}
-	})
+	closeAtEnd(t, srv, done)
 	return connect(t, l.Addr().String())
 }
 

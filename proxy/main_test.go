@@ -77,15 +77,20 @@ func serveOn(t testing.TB, cfg Config, m Mode, l net.Listener) *fixture {
 	f := &fixture{New(cfg), l.Addr().String()}
 	done := make(chan error, 1)
 	go func() { done <- f.Serve(l, m) }()
+	closeAtEnd(t, f.Server, done)
+	return f
+}
+
+// closeAtEnd shuts s down without a grace; served is what its listener ends with.
+func closeAtEnd(t testing.TB, s *Server, served <-chan error) {
 	t.Cleanup(func() {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
-		_ = f.Shutdown(ctx)
-		if err := <-done; !errors.Is(err, ErrClosed) {
-			t.Errorf("Serve: got %v, want ErrClosed", err)
+		_ = s.Shutdown(ctx)
+		if err := <-served; !errors.Is(err, ErrClosed) {
+			t.Errorf("the listener ended with %v, want ErrClosed", err)
 		}
 	})
-	return f
 }
 
 type testWriter struct{ t testing.TB }

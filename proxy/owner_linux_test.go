@@ -4,12 +4,8 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
-	"runtime"
-	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // TestUDPOtherUser: where not everybody on this machine may use the proxy, an
@@ -65,27 +61,13 @@ func relayOf(t *testing.T, control net.Conn, login bool) netip.AddrPort {
 	return netip.MustParseAddrPort(bound(t, control))
 }
 
-// udpAs is a UDP socket of another user. Its thread ends with the call.
+// udpAs is a UDP socket of another user.
 func udpAs(t *testing.T, uid int, to netip.AddrPort) net.Conn {
 	t.Helper()
-	type result struct {
-		c   net.Conn
-		err error
+	c, err := dialAs(uid, "udp", to.String())
+	if err != nil {
+		t.Fatal(err)
 	}
-	done := make(chan result)
-	go func() { // ends at once
-		runtime.LockOSThread() // and never unlocked, so nobody else gets the thread
-		if _, _, errno := syscall.RawSyscall(unix.SYS_SETRESUID, uintptr(uid), uintptr(uid), uintptr(uid)); errno != 0 {
-			done <- result{nil, errno}
-			return
-		}
-		c, err := net.Dial("udp", to.String())
-		done <- result{c, err}
-	}()
-	r := <-done
-	if r.err != nil {
-		t.Fatal(r.err)
-	}
-	t.Cleanup(func() { r.c.Close() })
-	return r.c
+	t.Cleanup(func() { c.Close() })
+	return c
 }

@@ -84,7 +84,7 @@ func TestUnixSocketOfOthers(t *testing.T) {
 const nobody = 65534
 
 // dialAs connects as another user. Its thread ends with it.
-func dialAs(uid int, path string) (net.Conn, error) {
+func dialAs(uid int, network, address string) (net.Conn, error) {
 	type result struct {
 		c   net.Conn
 		err error
@@ -96,7 +96,7 @@ func dialAs(uid int, path string) (net.Conn, error) {
 			done <- result{nil, errno}
 			return
 		}
-		c, err := net.Dial("unix", path)
+		c, err := net.Dial(network, address)
 		done <- result{c, err}
 	}()
 	r := <-done
@@ -133,7 +133,7 @@ func TestUnixSocketStrangers(t *testing.T) {
 				t.Fatal(err)
 			}
 			for uid, in := range map[int]bool{nobody: tt.in, 0: true} {
-				c, err := dialAs(uid, path)
+				c, err := dialAs(uid, "unix", path)
 				if err != nil {
 					t.Fatal(err)
 				}
