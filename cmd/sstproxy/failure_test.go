@@ -245,30 +245,40 @@ func serveTCP(t *testing.T, serve func(net.Conn)) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	serveOn(t, l, serve)
+	return l.Addr().String()
+}
+
+// serveOn serves each connection to l, which it closes at the end of the test.
+func serveOn(t *testing.T, l net.Listener, serve func(net.Conn)) {
 	t.Cleanup(func() { l.Close() })
-	go func() { // ends when the listener is closed
+	go func() { // ends with the listener
 		for {
 			c, err := l.Accept()
 			if err != nil {
 				return
 			}
-			go func() { // ends with the connection
+			go func() { // ends with the connection, at the latest with what it came through
 				defer c.Close()
 				serve(c)
 			}()
 		}
 	}()
-	return l.Addr().String()
 }
 
-func TestNothingListens(t *testing.T) {
+// deserted is an address where nothing listens.
+func deserted(t *testing.T) string {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := l.Addr().String()
-	l.Close()
-	args := []string{"connect", address, "-u", "alice", "--listen", "127.0.0.1:0"}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func TestNothingListens(t *testing.T) {
+	args := []string{"connect", deserted(t), "-u", "alice", "--listen", "127.0.0.1:0"}
 	wantFailure(t, try(t.Context(), withPassword, args...), 1, "nothing listens on that port", "check the port")
 }
 

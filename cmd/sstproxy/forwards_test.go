@@ -26,19 +26,7 @@ func serveInside(t *testing.T, stack *netstack.Stack, port uint16, answer func(n
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
-	go func() { // ends with the listener
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() { // ends with the connection, at the latest with the stack
-				defer c.Close()
-				answer(c)
-			}()
-		}
-	}()
+	serveOn(t, l, answer)
 	return l.Addr().String()
 }
 
@@ -114,12 +102,7 @@ func wantReset(t *testing.T, address string) {
 func TestLocalForward(t *testing.T) {
 	site, stack := startNetwork(t)
 	echo, reset := serveInside(t, stack, 7, echoAtEnd), serveInside(t, stack, 8, hangUp)
-	dir, err := os.MkdirTemp("", "s") // a socket's path must be short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	socket := filepath.Join(dir, "f")
+	socket := filepath.Join(shortDir(t), "f")
 	c := start(t, withPassword, connectArgs(site.Addr().String(), caFile(t, site.CA()),
 		"-L", "0:"+echo, "-L", "127.0.0.1:0:"+reset, "-L", "0:10.99.0.80:9", "--local-forward", "0:"+demoHost+":80", "-L", "unix:"+socket+":"+demoWeb.String()+":7")...)
 	at := c.forwardAt(t, echo)
@@ -156,10 +139,7 @@ func TestLocalForward(t *testing.T) {
 		t.Errorf("by name: got %q, %v", b, err)
 	}
 	web.Close()
-	c.stop()
-	if got := c.end(t); got.code != exitOK {
-		t.Errorf("got code %d:\n%s", got.code, got.stderr)
-	}
+	c.down(t)
 	if _, err := os.Lstat(socket); err == nil {
 		t.Error("the socket file is left behind")
 	}
@@ -197,10 +177,7 @@ func TestUDPForwards(t *testing.T) {
 	}
 	defer peer.Close()
 	wantEcho(t, peer, "from inside")
-	c.stop()
-	if got := c.end(t); got.code != exitOK {
-		t.Errorf("got code %d:\n%s", got.code, got.stderr)
-	}
+	c.down(t)
 }
 
 func echoPackets(pc net.PacketConn) {
@@ -246,26 +223,10 @@ func clientAddr(t *testing.T, c *command) netip.Addr {
 // machine, before and after a reconnect, and with another address too.
 func TestRemoteForward(t *testing.T) {
 	site, stack := startNetwork(t)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() { // ends with the listener
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() { // ends with the connection
-				defer c.Close()
-				echoAtEnd(c)
-			}()
-		}
-	}()
-	c := start(t, withPassword, connectArgs(site.Addr().String(), caFile(t, site.CA()), "-R", "5007:"+l.Addr().String(), "-R", "5008:127.0.0.1:1")...)
+	here := serveTCP(t, echoAtEnd)
+	c := start(t, withPassword, connectArgs(site.Addr().String(), caFile(t, site.CA()), "-R", "5007:"+here, "-R", "5008:127.0.0.1:1")...)
 	addr := clientAddr(t, c)
-	if at := c.forwardAt(t, l.Addr().String()); at != "port 5007 in the tunnel" {
+	if at := c.forwardAt(t, here); at != "port 5007 in the tunnel" {
 		t.Errorf("listens on %q", at)
 	}
 	if got := halfClosed(t, dialInside(t, stack, addr, 5007), "hello"); got != "got hello" {
@@ -293,10 +254,7 @@ func TestRemoteForward(t *testing.T) {
 	if got := halfClosed(t, dialInside(t, stack, now, 5007), "again"); got != "got again" {
 		t.Errorf("with another address: got %q", got)
 	}
-	c.stop()
-	if got := c.end(t); got.code != exitOK {
-		t.Errorf("got code %d:\n%s", got.code, got.stderr)
-	}
+	c.down(t)
 }
 
 func dialInside(t *testing.T, stack *netstack.Stack, addr netip.Addr, port uint16) net.Conn {

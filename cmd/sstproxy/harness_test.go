@@ -199,6 +199,26 @@ func (c *command) end(t *testing.T) outcome {
 	}
 }
 
+// down stops the program and expects an orderly end.
+func (c *command) down(t *testing.T) {
+	t.Helper()
+	c.stop()
+	if got := c.end(t); got.code != exitOK {
+		t.Errorf("got code %d:\n%s", got.code, got.stderr)
+	}
+}
+
+// shortDir is a directory for socket files, whose paths must be short.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
 // proxyURL waits for the listener of a scheme and returns its URL, from the
 // text log.
 func (c *command) proxyURL(t *testing.T, scheme string) string {

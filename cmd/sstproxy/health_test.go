@@ -3,12 +3,10 @@ package main
 import (
 	"encoding/json"
 	"errors"
-	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -78,27 +76,13 @@ func TestHealthAndWait(t *testing.T) {
 // fetch gets a URL without a proxy.
 func fetch(t *testing.T, target string) (status int, header http.Header, body string) {
 	t.Helper()
-	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}).Get(target)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, resp.Header, string(b)
+	return getBy(t, nil, target)
 }
 
 // wait may be there before what it waits for.
 func TestWaitComesFirst(t *testing.T) {
 	server := startDemoServer(t)
-	dir, err := os.MkdirTemp("", "s") // a socket's path must be short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	socket := "unix:" + filepath.Join(dir, "proxy")
+	socket := "unix:" + filepath.Join(shortDir(t), "proxy")
 	waiting := start(t, nil, "wait", "--listen", socket)
 	c := start(t, withPassword, connectArgs(server.Addr().String(), caFile(t, server.CA()), "--listen", socket)...)
 	if got := waiting.end(t); got != (outcome{}) {

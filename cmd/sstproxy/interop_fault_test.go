@@ -217,16 +217,7 @@ func (s interop) testLongIdle(t *testing.T, long string) {
 		t.Skip("takes half an hour: SSTPROXY_INTEROP_LONG is not set")
 	}
 	c := s.up(t)
-	client := c.client(t, "http://")
-	wantHello(t, client, s.url)
-	select {
-	case code := <-c.code:
-		t.Fatalf("ended with code %d, stderr:\n%s", code, c.stderr)
-	case <-time.After(30 * time.Minute):
-	}
-	begun := time.Now()
-	wantHello(t, client, s.url)
-	t.Logf("answered in %v", time.Since(begun).Round(time.Millisecond))
+	s.idle(t, c, 30*time.Minute)
 	if line, _ := c.stderr.find("connection lost"); line != "" {
 		t.Errorf("the session did not last: %s", line)
 	}

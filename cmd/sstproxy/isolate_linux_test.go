@@ -204,17 +204,7 @@ func TestIsolateExitCodes(t *testing.T) {
 // A command gets the signals, and its end when the tunnel is lost for good.
 func TestIsolateLost(t *testing.T) {
 	needsNamespaces(t)
-	needs(t, "sh")
-	server := startDemoServer(t)
-	c := start(t, withPassword, runArgs(t, server, isolated("--give-up-after", "0"), "sh", "-c",
-		`trap 'echo told; exit 7' TERM; echo begun; while :; do sleep 0.05; done`)...)
-	c.stdout.wait(t, "begun")
-	server.Line().Reset()
-	got := c.end(t)
-	wantFailure(t, got, exitFailed, "the connection to the server was lost", "")
-	if !strings.Contains(got.stdout, "told") {
-		t.Errorf("got stdout %q, want the command to be told", got.stdout)
-	}
+	wantLost(t, isolated("--give-up-after", "0"))
 }
 
 // fetcher fetches the page once for each line of its standard input, over one
@@ -238,20 +228,16 @@ func TestIsolateReconnect(t *testing.T) {
 	site := startSite(t)
 	in, feed := io.Pipe()
 	defer feed.Close()
-	stdout, stderr, code := newWatched(), newWatched(), make(chan int, 1)
-	go func() { // ends with the command
-		env := func(key string) (string, bool) { v, ok := withPassword[key]; return v, ok }
-		code <- run(t.Context(), runArgs(t, site, isolated(), "python3", "-c", fetcher), in, stdout, stderr, env)
-	}()
+	c := startWith(t, in, withPassword, runArgs(t, site, isolated(), "python3", "-c", fetcher)...)
 	page := strings.TrimSpace(demoGreeting)
 	for n := range 3 {
 		io.WriteString(feed, "again\n")
-		stdout.wait(t, fmt.Sprintf("%d %s", n, page))
+		c.stdout.wait(t, fmt.Sprintf("%d %s", n, page))
 		site.Line().Reset()
 	}
 	feed.Close()
-	if got := <-code; got != exitOK || strings.Contains(stdout.String(), "failed") {
-		t.Errorf("got code %d, %s%s", got, stdout, stderr)
+	if got := c.end(t); got.code != exitOK || strings.Contains(got.stdout, "failed") {
+		t.Errorf("got %+v", got)
 	}
 }
 
@@ -263,28 +249,24 @@ func TestIsolateAddressChanges(t *testing.T) {
 	site := startSite(t)
 	in, feed := io.Pipe()
 	defer feed.Close()
-	stdout, stderr, code := newWatched(), newWatched(), make(chan int, 1)
-	go func() { // ends with the command
-		env := func(key string) (string, bool) { v, ok := withPassword[key]; return v, ok }
-		const script = `while read -r n; do echo "$n $(curl -sS --retry 9 --retry-all-errors -m 5 http://intranet.demo/ | tr '\n' ' ')"; done`
-		code <- run(t.Context(), runArgs(t, site, isolated(), "sh", "-c", script), in, stdout, stderr, env)
-	}()
+	const script = `while read -r n; do echo "$n $(curl -sS --retry 9 --retry-all-errors -m 5 http://intranet.demo/ | tr '\n' ' ')"; done`
+	c := startWith(t, in, withPassword, runArgs(t, site, isolated(), "sh", "-c", script)...)
 	io.WriteString(feed, "first\n")
-	if line := stdout.wait(t, "first hello"); !strings.Contains(line, "you come from 10.99.0.") {
+	if line := c.stdout.wait(t, "first hello"); !strings.Contains(line, "you come from 10.99.0.") {
 		t.Errorf("got %q", line)
 	}
 	if err := site.SetPool(netip.MustParsePrefix("10.98.0.0/24"), demoGateway); err != nil {
 		t.Fatal(err)
 	}
 	site.Line().Reset()
-	stderr.wait(t, "another address: the command's connections are cut")
+	c.stderr.wait(t, "another address: the command's connections are cut")
 	io.WriteString(feed, "second\n")
-	if line := stdout.wait(t, "second hello"); !strings.Contains(line, "you come from 10.98.0.") {
+	if line := c.stdout.wait(t, "second hello"); !strings.Contains(line, "you come from 10.98.0.") {
 		t.Errorf("got %q", line)
 	}
 	feed.Close()
-	if got := <-code; got != exitOK {
-		t.Errorf("got code %d, %s", got, stderr)
+	if got := c.end(t); got.code != exitOK {
+		t.Errorf("got %+v", got)
 	}
 }
 

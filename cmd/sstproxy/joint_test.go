@@ -12,16 +12,21 @@ import (
 	"sstproxy/tunnel/ppp"
 )
 
-// The IPv6 address of the session before stays until the new session has its
-// own, or none.
-func TestJointKeepsIPv6(t *testing.T) {
+func newJoint(t *testing.T) *joint {
+	t.Helper()
 	stack, err := netstack.New(netstack.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer stack.Close()
 	j := &joint{stack: stack, log: slog.New(slog.DiscardHandler)}
-	defer j.stop()
+	t.Cleanup(func() { j.stop(); stack.Close() })
+	return j
+}
+
+// The IPv6 address of the session before stays until the new session has its
+// own, or none.
+func TestJointKeepsIPv6(t *testing.T) {
+	j := newJoint(t)
 	id, other := [8]byte{1, 2, 3, 4, 5, 6, 7, 8}, [8]byte{8, 7, 6, 5, 4, 3, 2, 1}
 	info := tunnel.Info{MTU: 1500, IPv4: ppp.IPv4{Addr: netip.MustParseAddr("10.66.0.2")}}
 	with := func(id [8]byte) tunnel.Info {
@@ -60,13 +65,7 @@ func TestJointKeepsIPv6(t *testing.T) {
 // What is said of a session that has ended, or made room for the next one,
 // changes nothing: not its IPv6, not the end of its grace.
 func TestJointIgnoresOldSessions(t *testing.T) {
-	stack, err := netstack.New(netstack.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stack.Close()
-	j := &joint{stack: stack, log: slog.New(slog.DiscardHandler)}
-	defer j.stop()
+	j := newJoint(t)
 	info := tunnel.Info{MTU: 1500, IPv4: ppp.IPv4{Addr: netip.MustParseAddr("10.66.0.2")}}
 	first, err := j.up(info)
 	if err != nil {
@@ -83,13 +82,13 @@ func TestJointIgnoresOldSessions(t *testing.T) {
 	late := with
 	late.IPv4.Addr, late.IPv6.InterfaceID = netip.MustParseAddr("10.77.0.2"), [8]byte{2}
 	first.Changed(late)
-	if j.id != with.IPv6.InterfaceID || !slices.Contains(stack.Addrs(), info.IPv4.Addr) {
-		t.Errorf("the first session's word counted in the second: identifier %x, addresses %v", j.id, stack.Addrs())
+	if j.id != with.IPv6.InterfaceID || !slices.Contains(j.stack.Addrs(), info.IPv4.Addr) {
+		t.Errorf("the first session's word counted in the second: identifier %x, addresses %v", j.id, j.stack.Addrs())
 	}
 	j.down()
 	j.change(grace, info, [8]byte{}) // which was about to run
 	second.Changed(with)
-	if _, err := stack.DialContext(t.Context(), "udp", "10.66.0.1:53"); !errors.Is(err, netstack.ErrDown) {
+	if _, err := j.stack.DialContext(t.Context(), "udp", "10.66.0.1:53"); !errors.Is(err, netstack.ErrDown) {
 		t.Errorf("dial after the end: %v, want %v", err, netstack.ErrDown)
 	}
 }

@@ -40,12 +40,7 @@ func wantNC(t *testing.T, env map[string]string, in, out string, args ...string)
 // Through an instance: by its port, its socket file, with its login, and as ssh
 // says it.
 func TestNC(t *testing.T) {
-	dir, err := os.MkdirTemp("", "s") // a socket's path must be short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	socket := "unix:" + filepath.Join(dir, "p")
+	socket := "unix:" + filepath.Join(shortDir(t), "p")
 	login := map[string]string{"SSTPROXY_PROXY_PASSWORD": "open sesame"}
 	env := maps.Clone(login)
 	maps.Copy(env, withPassword)
@@ -114,12 +109,7 @@ func (w *watched) changes(t *testing.T) {
 // Without an instance nc says so, or makes a session of its own, which opens no
 // listener and ends in order.
 func TestNCOwnSession(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	nobody := l.Addr().String()
-	l.Close()
+	nobody := deserted(t)
 	wantFailure(t, try(t.Context(), nil, "nc", "--listen", nobody, demoHost, "7"), exitFailed, "no sstproxy answers at "+nobody, "--server SERVER")
 
 	site, stack := startNetwork(t)

@@ -8,11 +8,9 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"sstproxy/netstack"
 	"sstproxy/tunnel/ppp"
@@ -55,16 +53,7 @@ func startNetwork(t *testing.T) (*tunneltest.Server, *netstack.Stack) {
 // through opens a connection to the page's server by CONNECT.
 func through(t *testing.T, proxy string) (net.Conn, *bufio.Reader) {
 	t.Helper()
-	u, err := url.Parse(proxy)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := net.Dial("tcp", u.Host)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(patience))
+	c := dialProxy(t, proxy)
 	fmt.Fprintf(c, "CONNECT %s:80 HTTP/1.1\r\nHost: %[1]s:80\r\n\r\n", demoHost)
 	r := bufio.NewReader(c)
 	resp, err := http.ReadResponse(r, nil)
@@ -117,10 +106,7 @@ func TestConnectionsSurvive(t *testing.T) {
 		t.Errorf("a request that had to wait: status %d", status)
 	}
 	wantPage(t, conn, r)
-	c.stop()
-	if got := c.end(t); got.code != exitOK {
-		t.Errorf("got code %d:\n%s", got.code, got.stderr)
-	}
+	c.down(t)
 }
 
 // With another address connections are reset at once, and new ones work.

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -248,21 +247,13 @@ func TestRoutes(t *testing.T) {
 			t.Errorf("%s: got %d, %v, %q, want %d", target, status, header, body, want)
 		}
 	}
-	resp, err := http.Get(via + pacPath)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	pac, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, header, pac := fetch(t, via+pacPath)
 	for _, want := range []string{"FindProxyForURL", strings.Replace(via, "http://", "PROXY ", 1), `"intranet.demo"`, `["alias"]`, "plain = true"} {
-		if !strings.Contains(string(pac), want) {
+		if !strings.Contains(pac, want) {
 			t.Errorf("%s is not in the file", want)
 		}
 	}
-	if got := resp.Header.Get("Content-Type"); got != "application/x-ns-proxy-autoconfig" {
+	if got := header.Get("Content-Type"); got != "application/x-ns-proxy-autoconfig" {
 		t.Errorf("got type %s", got)
 	}
 }

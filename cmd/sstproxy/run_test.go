@@ -195,9 +195,15 @@ func TestRunRefused(t *testing.T) {
 // A session that is lost for good ends the command by SIGTERM, and the reason is
 // told with connect's exit code.
 func TestRunLost(t *testing.T) {
+	wantLost(t, []string{"--give-up-after", "0"})
+}
+
+// wantLost loses the session of a command that is run with these flags.
+func wantLost(t *testing.T, flags []string) {
+	t.Helper()
 	needs(t, "sh")
 	server := startDemoServer(t)
-	c := start(t, withPassword, runArgs(t, server, []string{"--give-up-after", "0"}, "sh", "-c",
+	c := start(t, withPassword, runArgs(t, server, flags, "sh", "-c",
 		`trap 'echo told; exit 7' TERM; echo begun; while :; do sleep 0.05; done`)...)
 	c.stdout.wait(t, "begun")
 	server.Line().Reset()

@@ -33,7 +33,13 @@ func get(t *testing.T, proxy, target string) (status int, header http.Header, bo
 	if err != nil {
 		t.Fatal(err)
 	}
-	transport := &http.Transport{Proxy: http.ProxyURL(via), DisableKeepAlives: true}
+	return getBy(t, http.ProxyURL(via), target)
+}
+
+// getBy fetches a URL through what proxy chooses; nil is none.
+func getBy(t *testing.T, proxy func(*http.Request) (*url.URL, error), target string) (status int, header http.Header, body string) {
+	t.Helper()
+	transport := &http.Transport{Proxy: proxy, DisableKeepAlives: true}
 	resp, err := (&http.Client{Transport: transport, Timeout: patience}).Get(target)
 	if err != nil {
 		t.Fatal(err)
@@ -123,12 +129,7 @@ func TestSecondSignal(t *testing.T) {
 // The proxy's own login, and a listener that is a file.
 func TestProxyLogin(t *testing.T) {
 	server := startDemoServer(t)
-	dir, err := os.MkdirTemp("", "s") // a socket's path must be short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	socket := filepath.Join(dir, "proxy")
+	socket := filepath.Join(shortDir(t), "proxy")
 	env := map[string]string{"SSTPROXY_PASSWORD": "wonderland", "SSTPROXY_PROXY_PASSWORD": "open sesame"}
 	c := start(t, env, connectArgs(server.Addr().String(), caFile(t, server.CA()), "--proxy-user", "ali", "--listen", "unix:"+socket)...)
 	proxy := c.proxyURL(t, "http://")
@@ -140,10 +141,7 @@ func TestProxyLogin(t *testing.T) {
 		t.Errorf("with login: got status %d, want 200", status)
 	}
 	c.stderr.wait(t, "url=socks5h://localhost"+socket)
-	c.stop()
-	if got := c.end(t); got.code != exitOK {
-		t.Errorf("got code %d, stderr:\n%s", got.code, got.stderr)
-	}
+	c.down(t)
 	if _, err := os.Lstat(socket); err == nil {
 		t.Error("the socket file is left behind")
 	}

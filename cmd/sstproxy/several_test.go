@@ -192,11 +192,7 @@ func TestProfileElsewhere(t *testing.T) {
 			t.Errorf("%s: got %+v", args, got)
 		}
 	}
-	dir, err := os.MkdirTemp("", "s") // a socket's path must be short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := shortDir(t)
 	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)

@@ -25,10 +25,7 @@ func TestReconnectSignal(t *testing.T) {
 	}
 	c.process.Signal(syscall.SIGUSR1)
 	c.stderr.wait(t, "state of the tunnel")
-	c.stop()
-	if got := c.end(t); got.code != exitOK {
-		t.Errorf("got code %d:\n%s", got.code, got.stderr)
-	}
+	c.down(t)
 }
 
 // No signal is lost in a burst of the other.

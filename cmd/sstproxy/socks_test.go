@@ -16,8 +16,8 @@ import (
 	"sstproxy/tunnel/tunneltest"
 )
 
-// socksDial opens a connection to a proxy.
-func socksDial(t *testing.T, proxy string) net.Conn {
+// dialProxy opens a connection to a proxy.
+func dialProxy(t *testing.T, proxy string) net.Conn {
 	t.Helper()
 	u, err := url.Parse(proxy)
 	if err != nil {
@@ -36,7 +36,7 @@ func socksDial(t *testing.T, proxy string) net.Conn {
 // address, and returns the connection and the bound address of the reply.
 func socksRequest(t *testing.T, proxy string, command byte, to netip.AddrPort) (net.Conn, netip.AddrPort) {
 	t.Helper()
-	c := socksDial(t, proxy)
+	c := dialProxy(t, proxy)
 	request := append([]byte{5, 1, 0, 5, command, 0, 1}, to.Addr().AsSlice()...)
 	if _, err := c.Write(binary.BigEndian.AppendUint16(request, to.Port())); err != nil {
 		t.Fatal(err)
@@ -162,7 +162,7 @@ func TestSOCKSNames(t *testing.T) {
 		"\x05\x01\x00\x05\xf1\x00\x01\x0a\x63\x00\x50\x00\x00":       "\x05\x00\x05\x04\x00\x01\x00\x00\x00\x00\x00\x00", // there is no reverse zone
 		"\x04\xf0\x00\x00\x00\x00\x00\x01me\x00" + demoHost + "\x00": "\x00\x5a\x00\x00" + string(demoWeb.AsSlice()),
 	} {
-		client := socksDial(t, proxy)
+		client := dialProxy(t, proxy)
 		if _, err := io.WriteString(client, request); err != nil {
 			t.Fatal(err)
 		}
@@ -170,7 +170,7 @@ func TestSOCKSNames(t *testing.T) {
 			t.Errorf("% x: got % x, %v, want % x", request, got, err, want)
 		}
 	}
-	client := socksDial(t, proxy)
+	client := dialProxy(t, proxy)
 	if _, err := io.WriteString(client, "\x04\x01\x00\x50\x00\x00\x00\x01me\x00"+demoHost+"\x00"); err != nil {
 		t.Fatal(err)
 	}
