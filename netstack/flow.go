@@ -6,15 +6,16 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"sstproxy/netstack/fairq"
 )
 
-// quantum is how many octets a flow may send in its turn. Who receives them can
-// merge what comes in a row; a flow that had nothing waiting goes first anyhow, so
-// this delays bulk transfers only, and each other only.
-const quantum = 32 << 10
-
-// maxSpare is how many flows are kept for reuse; a burst of more is rare.
-const maxSpare = 64
+// schedule holds the packets of all flows, and flow those of one TCP connection,
+// or of one pair of ports.
+type (
+	schedule = fairq.Queue[flowKey, *stack.PacketBuffer, cutter]
+	flow     = fairq.Flow[flowKey, *stack.PacketBuffer, cutter]
+)
 
 // flowKey tells the flows apart. What has no ports is one flow per protocol: the
 // replies to a flood of echo requests, for example.
@@ -34,185 +35,54 @@ func keyOf(pkt *stack.PacketBuffer) flowKey {
 	return k
 }
 
-// flow is what waits of one connection, or of one pair of ports.
-type flow struct {
-	key    flowKey
-	pkts   []*stack.PacketBuffer // pkts[head:] wait
-	head   int
-	cost   int    // of pkts[head:]
-	credit int    // octets it may still send before its turn is over
-	cut    cutter // its first packet, when it has begun to be sent
-	next   *flow  // on the list it is on
-}
-
-func (f *flow) push(pkt *stack.PacketBuffer) {
-	if f.head > 0 && len(f.pkts) == cap(f.pkts) {
-		n := copy(f.pkts, f.pkts[f.head:])
-		clear(f.pkts[n:])
-		f.pkts, f.head = f.pkts[:n], 0
-	}
-	f.pkts = append(f.pkts, pkt)
-	f.cost += costOf(pkt)
-}
-
-func (f *flow) pop() *stack.PacketBuffer {
-	pkt := f.pkts[f.head]
-	f.pkts[f.head] = nil
-	f.head++
-	f.cost -= costOf(pkt)
-	if f.head == len(f.pkts) {
-		f.pkts, f.head = f.pkts[:0], 0
-	}
-	return pkt
-}
-
-func (f *flow) empty() bool { return f.head == len(f.pkts) && f.cut.pkt == nil }
-
 // write sends frames of the packet under the cutter until it ends, the turn is
 // over, or b is full.
-func (f *flow) write(b []byte, headroom int, putHeader func([]byte)) (octets, frames int) {
-	for f.cut.pkt != nil && f.credit > 0 {
-		size := headroom + f.cut.size()
+func write(f *flow, b []byte, headroom int, putHeader func([]byte)) (octets, frames int) {
+	for f.Begun && f.Credit > 0 {
+		size := headroom + f.Cut.size()
 		if octets+size > len(b) {
 			break
 		}
 		frame := b[octets : octets+size]
-		if last := f.cut.next(frame[headroom:]); last {
-			f.cut.end()
+		if last := f.Cut.next(frame[headroom:]); last {
+			end(f)
 		}
 		if putHeader != nil {
 			putHeader(frame)
 		}
 		octets += size
 		frames++
-		f.credit -= size
+		f.Credit -= size
 	}
 	return octets, frames
 }
 
-// schedule lets flows take turns by deficit round robin (Shreedhar and
-// Varghese, 1995), and lets one that had nothing waiting go first, as FQ-CoDel
-// does (RFC 8290 4.1): a keystroke or a DNS query never waits behind an upload.
-type schedule struct {
-	flows          map[flowKey]*flow
-	fresh, waiting flowList
-	spare          *flow // flows for reuse
-	spares         int   // how many
-	longest        *flow // of those with datagrams; see longer
+// end gives back the packet under the cutter.
+func end(f *flow) {
+	f.Cut.end()
+	f.Begun = false
 }
 
-// flowList is a queue of flows.
-type flowList struct{ first, last *flow }
-
-func (l *flowList) add(f *flow) {
-	f.next = nil
-	if l.last == nil {
-		l.first = f
-	} else {
-		l.last.next = f
-	}
-	l.last = f
-}
-
-func (l *flowList) remove() *flow {
-	f := l.first
-	l.first = f.next
-	if l.first == nil {
-		l.last = nil
-	}
-	return f
-}
-
-func (s *schedule) init() { s.flows = map[flowKey]*flow{} }
-
-// of returns the flow of a packet that is about to be pushed.
-func (s *schedule) of(pkt *stack.PacketBuffer) *flow {
-	k := keyOf(pkt)
-	if f := s.flows[k]; f != nil {
-		return f
-	}
-	f := s.spare
-	if f == nil {
-		f = &flow{}
-	} else {
-		s.spare = f.next
-		s.spares--
-	}
-	f.key, f.credit = k, quantum
-	s.flows[k] = f
-	s.fresh.add(f)
-	return f
-}
-
-// pick returns the flow whose turn it is, with something to send and credit
-// for it; nil if nothing waits.
-func (s *schedule) pick() *flow {
-	for {
-		list := &s.fresh
-		if list.first == nil {
-			list = &s.waiting
-		}
-		f := list.first
-		switch {
-		case f == nil:
-			return nil
-		case f.credit <= 0:
-			f.credit += quantum
-			s.waiting.add(list.remove())
-		case !f.empty():
-			return f
-		case list == &s.fresh && s.waiting.first != nil:
-			// It may be back at once; then the others had their turn before.
-			s.waiting.add(list.remove())
-		default:
-			s.forget(list.remove())
-		}
-	}
-}
-
-// longer returns the longest flow of datagrams after f, one of them, has
-// changed. It knows the others from when it was asked about them: to look at
-// each would be dear, and one that has become shorter since is not worse off
-// than the others.
-func (s *schedule) longer(f *flow) *flow {
-	if s.longest == nil || s.longest.cost < f.cost {
-		s.longest = f
-	}
-	return s.longest
-}
-
-// forget keeps a flow that ran empty for reuse.
-func (s *schedule) forget(f *flow) {
-	delete(s.flows, f.key)
-	if s.longest == f {
-		s.longest = nil
-	}
-	if s.spares < maxSpare {
-		f.next, s.spare = s.spare, f
-		s.spares++
-	}
-}
-
-// remove empties the flows that match and returns what waited. A packet that
-// has begun to be sent stays.
-func (s *schedule) remove(match func(flowKey) bool) (pkts []*stack.PacketBuffer) {
-	for k, f := range s.flows {
-		for match(k) && f.head < len(f.pkts) {
-			pkts = append(pkts, f.pop())
+// remove empties the flows that match and returns what waited. A packet that has
+// begun to be sent stays.
+func remove(s *schedule, match func(flowKey) bool) (pkts []*stack.PacketBuffer) {
+	for k, f := range s.Flows() {
+		for match(k) && f.Waiting() > 0 {
+			pkt, _ := f.Pop()
+			pkts = append(pkts, pkt)
 		}
 	}
 	return pkts
 }
 
 // drain empties all flows and returns what waited.
-func (s *schedule) drain() (pkts []*stack.PacketBuffer) {
-	for _, f := range s.flows {
-		if f.cut.pkt != nil {
-			f.cut.end()
+func drain(s *schedule) []*stack.PacketBuffer {
+	for _, f := range s.Flows() {
+		if f.Begun {
+			end(f)
 		}
-		pkts = append(pkts, f.pkts[f.head:]...)
 	}
+	pkts := remove(s, func(flowKey) bool { return true })
 	*s = schedule{}
-	s.init()
 	return pkts
 }

@@ -2,12 +2,15 @@ package netstack
 
 import (
 	"encoding/binary"
+	"maps"
 	"strings"
 	"testing"
 
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"sstproxy/netstack/fairq"
 )
 
 // streamPacket is a TCP packet of a flow; its first octet is tag.
@@ -47,7 +50,7 @@ func tags(q *egress, room int) (s string) {
 // goes before them.
 func TestFairness(t *testing.T) {
 	q := newEgress()
-	const frame, turn = 1001, quantum/1001 + 1
+	const frame, turn = 1001, fairq.Quantum/1001 + 1
 	for range 3 * turn {
 		pushAll(t, q, streamPacket(1, 'a', frame-1))
 	}
@@ -78,32 +81,24 @@ func TestFairShare(t *testing.T) {
 		}
 	}
 	a, b := octets['a'], octets['b']
-	if a+b < 100_000 || a < b-2*quantum || b < a-2*quantum {
+	if a+b < 100_000 || a < b-2*fairq.Quantum || b < a-2*fairq.Quantum {
 		t.Errorf("flows sent %d and %d octets, want about the same", a, b)
 	}
 }
 
-// TestFlowsAreForgotten: a flow that has sent all leaves nothing behind, and
-// its memory serves the next.
-func TestFlowsAreForgotten(t *testing.T) {
+// TestEmptyQueueIsEmpty: what was sent is not counted any more.
+func TestEmptyQueueIsEmpty(t *testing.T) {
 	q := newEgress()
 	for i := range uint32(1000) {
 		pushAll(t, q, streamPacket(i+1, 'a', 10))
 		tags(q, 4096)
 	}
 	tags(q, 4096)
-	if n := len(q.flows.flows); n > 1 {
+	if n := len(maps.Collect(q.flows.Flows())); n > 1 {
 		t.Errorf("%d flows are kept", n)
 	}
 	if q.streams != 0 {
 		t.Errorf("%d octets counted in an empty queue", q.streams)
-	}
-	spare := 0
-	for f := q.flows.spare; f != nil; f = f.next {
-		spare++
-	}
-	if spare > 2 {
-		t.Errorf("%d flows to spare after one at a time", spare)
 	}
 }
 
@@ -113,7 +108,7 @@ func TestPurgeForgetsAll(t *testing.T) {
 	pushAll(t, q, streamPacket(1, 'a', 1000), streamPacket(1, 'a', 1000), streamPacket(2, 'b', 1000))
 	tags(q, 1100)
 	q.purge()
-	if got := tags(q, 64<<10); got != "" || q.streams != 0 || len(q.flows.flows) != 0 {
+	if got := tags(q, 64<<10); got != "" || q.streams != 0 || len(maps.Collect(q.flows.Flows())) != 0 {
 		t.Errorf("%q and %d octets are left", got, q.streams)
 	}
 }
@@ -136,7 +131,7 @@ func TestDatagramsOfOneFlow(t *testing.T) {
 		pushAll(t, q, datagram(1, 1400))
 	}
 	pushAll(t, q, datagram(2, 1400))
-	if q.flows.of(datagram(2, 1400)).empty() {
+	if q.flows.Of(keyOf(datagram(2, 1400))).Waiting() == 0 {
 		t.Error("the only packet of the second flow was dropped")
 	}
 }
@@ -166,22 +161,6 @@ func TestEchoRepliesAreOneFlow(t *testing.T) {
 	}
 	if keys[0] != keys[1] {
 		t.Errorf("flows %v and %v, want one", keys[0], keys[1])
-	}
-}
-
-// TestSpareFlowsAreBounded: a burst of many flows is not paid for ever.
-func TestSpareFlowsAreBounded(t *testing.T) {
-	q := newEgress()
-	for i := range uint32(10 * maxSpare) {
-		pushAll(t, q, streamPacket(i+1, 'a', 10))
-	}
-	tags(q, 1<<20)
-	spare := 0
-	for f := q.flows.spare; f != nil; f = f.next {
-		spare++
-	}
-	if spare != maxSpare || q.flows.spares != spare {
-		t.Errorf("%d flows to spare, counted as %d, want %d", spare, q.flows.spares, maxSpare)
 	}
 }
 

@@ -31,7 +31,7 @@ const (
 )
 
 // egress is the queue between the stack and whoever calls Fill. It holds a
-// queue per flow, and the flows take turns; see flow.
+// queue per flow, and the flows take turns; see fairq.
 //
 // TCP data is never dropped; when the limit is reached it waits: a drop-tail
 // queue inside the client would ruin TCP. gVisor calls push with the endpoint's
@@ -88,7 +88,6 @@ func newEgress() *egress {
 	q := &egress{ready: make(chan struct{}, 1), limit: streamLimit, down: true, overdue: true}
 	q.room.L = &q.mu
 	q.mtu.Store(defaultMTU)
-	q.flows.init()
 	return q
 }
 
@@ -118,8 +117,9 @@ func (q *egress) pushStream(pkt *stack.PacketBuffer, data bool) tcpip.Error {
 		q.dropped.Add(1)
 		return &tcpip.ErrNoBufferSpace{}
 	}
-	q.streams += costOf(pkt)
-	q.flows.of(pkt).push(pkt.IncRef())
+	cost := costOf(pkt)
+	q.streams += cost
+	q.flows.Of(keyOf(pkt)).Push(pkt.IncRef(), cost)
 	q.passOn()
 	q.signal()
 	return nil
@@ -131,9 +131,10 @@ func (q *egress) pushDatagram(pkt *stack.PacketBuffer) tcpip.Error {
 		q.mu.Unlock()
 		return &tcpip.ErrClosedForSend{}
 	}
-	q.datagrams += costOf(pkt)
-	f := q.flows.of(pkt)
-	f.push(pkt.IncRef())
+	cost := costOf(pkt)
+	q.datagrams += cost
+	f := q.flows.Of(keyOf(pkt))
+	f.Push(pkt.IncRef(), cost)
 	dropped := q.shorten(f)
 	q.signal()
 	q.mu.Unlock()
@@ -146,12 +147,12 @@ func (q *egress) pushDatagram(pkt *stack.PacketBuffer) tcpip.Error {
 // shorten removes datagrams until those that wait keep to the limit. f is the
 // flow that was just pushed to.
 func (q *egress) shorten(f *flow) (dropped []*stack.PacketBuffer) {
-	longest := q.flows.longer(f)
+	longest := q.flows.Longest(f)
 	for q.datagrams > datagramLimit {
-		oldest := longest.pop()
-		q.datagrams -= costOf(oldest)
+		oldest, cost := longest.Pop()
+		q.datagrams -= cost
 		dropped = append(dropped, oldest)
-		longest = q.flows.longer(f)
+		longest = q.flows.Longest(f)
 	}
 	q.dropped.Add(uint64(len(dropped)))
 	return dropped
@@ -181,7 +182,7 @@ func (q *egress) fill(b []byte, headroom int, putHeader func([]byte)) (n int) {
 	q.fillMu.Lock()
 	defer q.fillMu.Unlock()
 	for f := q.pick(); f != nil; f = q.pick() {
-		octets, frames := f.write(b[n:], headroom, putHeader)
+		octets, frames := write(f, b[n:], headroom, putHeader)
 		n += octets
 		q.sent.Add(uint64(frames))
 		switch {
@@ -192,7 +193,7 @@ func (q *egress) fill(b []byte, headroom int, putHeader func([]byte)) (n int) {
 		default:
 			// Larger than the whole buffer: the caller's mistake. Waiting
 			// for a larger one would stop the queue for ever.
-			f.cut.end()
+			end(f)
 			q.dropped.Add(1)
 		}
 	}
@@ -203,18 +204,19 @@ func (q *egress) fill(b []byte, headroom int, putHeader func([]byte)) (n int) {
 func (q *egress) pick() *flow {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	f := q.flows.pick()
-	if f == nil || f.cut.pkt != nil {
+	f := q.flows.Next()
+	if f == nil || f.Begun {
 		return f
 	}
-	pkt := f.pop()
+	pkt, cost := f.Pop()
 	if pkt.TransportProtocolNumber == header.TCPProtocolNumber {
-		q.streams -= costOf(pkt)
+		q.streams -= cost
 		q.passOn()
 	} else {
-		q.datagrams -= costOf(pkt)
+		q.datagrams -= cost
 	}
-	f.cut.begin(pkt, int(q.mtu.Load()))
+	f.Begun = true
+	f.Cut.begin(pkt, int(q.mtu.Load()))
 	return f
 }
 
@@ -226,10 +228,10 @@ func (q *egress) setUp(stale bool) {
 	var pkts []*stack.PacketBuffer
 	switch {
 	case stale:
-		pkts = q.flows.remove(func(flowKey) bool { return true })
+		pkts = remove(&q.flows, func(flowKey) bool { return true })
 		q.streams, q.datagrams = 0, 0
 	case q.down && time.Since(q.since) > staleAfter:
-		pkts = q.flows.remove(func(k flowKey) bool { return k.proto != header.TCPProtocolNumber })
+		pkts = remove(&q.flows, func(k flowKey) bool { return k.proto != header.TCPProtocolNumber })
 		q.datagrams = 0
 	}
 	q.dropped.Add(uint64(len(pkts)))
@@ -270,7 +272,7 @@ func (q *egress) purge() {
 	q.stopTimer()
 	q.down, q.overdue = true, true
 	q.streams, q.datagrams = 0, 0
-	pkts := q.flows.drain()
+	pkts := drain(&q.flows)
 	q.room.Broadcast()
 	q.mu.Unlock()
 	release(pkts)

@@ -135,7 +135,7 @@ type cutter struct {
 
 // begin takes a packet over; mtu bounds what is cut from it.
 func (c *cutter) begin(p packet, mtu int) {
-	*c = cutter{packet: p}
+	c.packet = p
 	if p.segment > 0 {
 		c.at = p.header()
 		c.cut = offload.NewCut(p.ipLen, c.at, p.proto, p.segment, mtu)

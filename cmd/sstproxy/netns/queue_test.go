@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"testing"
 
+	"sstproxy/netstack/fairq"
 	"sstproxy/netstack/offload"
 )
 
@@ -22,7 +23,7 @@ func TestQueueTurns(t *testing.T) {
 	for range 1000 {
 		q.push(flowPacket(1, 1000))
 	}
-	b := make([]byte, quantum)
+	b := make([]byte, fairq.Quantum)
 	if n := q.fill(b); n != 32*1000 {
 		t.Errorf("got %d octets, want the turn of one flow", n)
 	}
