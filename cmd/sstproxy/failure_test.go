@@ -266,19 +266,8 @@ func serveOn(t *testing.T, l net.Listener, serve func(net.Conn)) {
 	}()
 }
 
-// deserted is an address where nothing listens.
-func deserted(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 func TestNothingListens(t *testing.T) {
-	args := []string{"connect", deserted(t), "-u", "alice", "--listen", "127.0.0.1:0"}
+	args := []string{"connect", freePort(t), "-u", "alice", "--listen", "127.0.0.1:0"}
 	wantFailure(t, try(t.Context(), withPassword, args...), 1, "nothing listens on that port", "check the port")
 }
 

@@ -109,7 +109,7 @@ func (w *watched) changes(t *testing.T) {
 // Without an instance nc says so, or makes a session of its own, which opens no
 // listener and ends in order.
 func TestNCOwnSession(t *testing.T) {
-	nobody := deserted(t)
+	nobody := freePort(t)
 	wantFailure(t, try(t.Context(), nil, "nc", "--listen", nobody, demoHost, "7"), exitFailed, "no sstproxy answers at "+nobody, "--server SERVER")
 
 	site, stack := startNetwork(t)
