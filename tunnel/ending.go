@@ -3,6 +3,7 @@ package tunnel
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"sstproxy/tunnel/ppp"
@@ -73,7 +74,7 @@ func (s *Session) note() {
 	}
 	// That its lower layer is down is the call's news to the link, not a cause.
 	if err := s.link.Err(); err != nil && !errors.Is(err, ppp.ErrDown) {
-		s.cause = err
+		s.cause = s.reasoned(err)
 		if errors.Is(err, ppp.ErrEchoTimeout) {
 			s.cut(err) // who does not answer reads no farewell either
 		}
@@ -81,7 +82,34 @@ func (s *Session) note() {
 	}
 	if s.cause = s.call.Err(); s.bindingRefused(s.cause) {
 		s.cause = &BindingError{Err: s.cause}
+		return
 	}
+	s.cause = s.reasoned(s.cause)
+}
+
+// announcedWindow is how far from its announced end a session may end for that
+// reason. RFC 1570 counts seconds; the server may be busy.
+const announcedWindow = 5 * time.Second
+
+// reasoned adds to an end by the server what is known of its reason: idle and
+// session timeouts are no faults. Most servers do not tell the two apart.
+func (s *Session) reasoned(err error) error {
+	reason := ppp.ReasonNone
+	if e, ok := errors.AsType[*ppp.TerminatedError](err); ok {
+		reason = e.Reason()
+	} else if !isA[*sstp.DisconnectError](err) {
+		return err
+	}
+	if reason == ppp.ReasonNone && !s.announced.IsZero() && time.Since(s.announced).Abs() < announcedWindow {
+		reason = ppp.ReasonTimeLimit
+	}
+	switch reason {
+	case ppp.ReasonIdle:
+		return fmt.Errorf("%w: %w", ErrIdleTimeout, err)
+	case ppp.ReasonTimeLimit:
+		return fmt.Errorf("%w: %w", ErrSessionTimeout, err)
+	}
+	return err
 }
 
 // bindingRefused tells whether an end looks like the answer to our Call

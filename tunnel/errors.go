@@ -54,6 +54,14 @@ var (
 	// no second one. The refusal is wrapped with it.
 	ErrSessionHeld = errors.New("the server may still hold the session that was lost")
 
+	// ErrIdleTimeout means that the server ended the session because nothing had
+	// passed through it for too long, and said so. What it said is wrapped with it.
+	ErrIdleTimeout = errors.New("idle timeout")
+
+	// ErrSessionTimeout means that the server ended the session because its time
+	// was up: it said so, or had announced the end for then.
+	ErrSessionTimeout = errors.New("session timeout")
+
 	// ErrConnectTimeout means that a session was not up in time.
 	ErrConnectTimeout = errors.New("not connected in time")
 

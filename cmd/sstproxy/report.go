@@ -187,6 +187,12 @@ func explain(err error) report {
 	case errors.As(err, &reject):
 		return failed(fmt.Sprintf("the server does not speak %v", reject.Protocol),
 			"the account or the server may be restricted to something else: ask the administrator")
+	case errors.Is(err, tunnel.ErrIdleTimeout):
+		return failed("the server ended the session because nothing passed through it for its idle time"+said(err),
+			"connect again; what sends now and then keeps it")
+	case errors.Is(err, tunnel.ErrSessionTimeout):
+		return failed("the server ended the session because its time was up"+said(err),
+			"connect again; ask the administrator for a longer Session-Timeout if that comes too often")
 	case errors.As(err, &terminate):
 		return explainTerminated(terminate)
 	case errors.Is(err, ppp.ErrLoop):

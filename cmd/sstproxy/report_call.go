@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -92,10 +93,22 @@ func explainTerminated(e *ppp.TerminatedError) report {
 	if e.Phase != ppp.PhaseNetwork {
 		what += " while it was set up"
 	}
-	if e.Text != "" {
-		what += fmt.Sprintf(" (it says %q)", e.Text)
+	if r := e.Reason(); r != ppp.ReasonNone {
+		what += fmt.Sprintf(" because %v", r)
 	}
-	return failed(what, hintAgain)
+	return failed(what+said(e), hintAgain)
+}
+
+// said is what a server gave as its reason, in its own words or by its code.
+func said(err error) string {
+	e, ok := errors.AsType[*ppp.TerminatedError](err)
+	switch {
+	case ok && e.Text != "":
+		return fmt.Sprintf(" (it says %q)", e.Text)
+	case ok && e.Code != 0:
+		return fmt.Sprintf(" (it gives error %d)", e.Code)
+	}
+	return ""
 }
 
 func explainNak(e *sstp.NakError) report {

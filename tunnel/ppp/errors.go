@@ -83,17 +83,26 @@ func (e *ConfigError) Error() string {
 }
 
 // TerminatedError says that the peer sent a Terminate-Request. Text is its
-// data, often empty; Phase is where the link was.
+// data, often empty, or Code the error code that Windows has there; Phase is
+// where the link was.
 type TerminatedError struct {
 	Text  string
+	Code  int // of Windows' Remote Access Service; 0: not told
 	Phase Phase
 }
 
 func (e *TerminatedError) Error() string {
-	if e.Text == "" {
-		return fmt.Sprintf("ppp: terminated by the server in phase %v", e.Phase)
+	words := fmt.Sprintf("ppp: terminated by the server in phase %v", e.Phase)
+	if r := e.Reason(); r != ReasonNone {
+		words += fmt.Sprintf(", because %v", r)
 	}
-	return fmt.Sprintf("ppp: terminated by the server in phase %v: %q", e.Phase, e.Text)
+	switch {
+	case e.Text != "":
+		words += fmt.Sprintf(": %q", e.Text)
+	case e.Code != 0:
+		words += fmt.Sprintf(": error %d", e.Code)
+	}
+	return words
 }
 
 // RejectedError says that the peer refuses a protocol we cannot do without:

@@ -215,14 +215,14 @@ func (l *Link) receiveReply(now time.Time, c *control, pkt Packet, opts []Option
 // receiveTerminate: the peer ends the protocol. While it is being negotiated
 // the RFC would have us ask on; a server that says goodbye there means it.
 func (l *Link) receiveTerminate(now time.Time, c *control, pkt Packet) {
-	text := printable(pkt.Data)
+	text, code := parseTermination(pkt.Data)
 	if c == &l.lcp {
-		l.setErr(l.terminated(text))
+		l.setErr(l.terminated(text, code))
 		if c.state == opened {
 			l.phase = PhaseTerminate
 		}
 	} else if c.cause == nil {
-		c.cause = &TerminatedError{Text: text, Phase: l.phase}
+		c.cause = &TerminatedError{Text: text, Code: code, Phase: l.phase}
 	}
 	l.step(now, c, evRTR, input{pkt: pkt})
 	if c != &l.lcp && c.state >= reqSent {
@@ -232,14 +232,14 @@ func (l *Link) receiveTerminate(now time.Time, c *control, pkt Packet) {
 
 // terminated is what an LCP Terminate-Request means. SoftEther answers wrong
 // PAP credentials with nothing else.
-func (l *Link) terminated(text string) error {
+func (l *Link) terminated(text string, code int) error {
 	switch {
 	case l.phase == PhaseAuthenticate && l.auth.answered:
-		return &AuthError{Method: l.auth.method, Text: text}
+		return &AuthError{Method: l.auth.method, Failure: Failure{Code: code}, Text: text}
 	case l.phase == PhaseEstablish && l.lcpOpts.refused:
 		return l.lcpOpts.noCommonAuth()
 	}
-	return &TerminatedError{Text: text, Phase: l.phase}
+	return &TerminatedError{Text: text, Code: code, Phase: l.phase}
 }
 
 // receiveCodeReject: only the codes the automaton lives by are missed.
