@@ -8,7 +8,10 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -171,13 +174,51 @@ func TestRefusedLater(t *testing.T) {
 	wantFailure(t, c.end(t), exitRefused, "error 691", "nothing is retried")
 }
 
+// Each login has a password of its own, read from the same place when it is due.
+// One that is there a second time is not sent.
+func TestOneTimePasswords(t *testing.T) {
+	users := map[string]string{"alice": "first"}
+	var mu sync.Mutex
+	server := startServer(t, tunneltest.Config{
+		Users:  users,
+		Attach: tunneltest.Reflect,
+		Hook: func(_ *tunneltest.Conn, e tunneltest.Event) bool {
+			mu.Lock()
+			defer mu.Unlock()
+			if e.Kind == tunneltest.EventAuthenticated {
+				users["alice"] = "second"
+			}
+			return false
+		},
+	})
+	file := filepath.Join(t.TempDir(), "password")
+	save := func(password string) {
+		if err := os.WriteFile(file, []byte(password), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	save("first")
+	c := start(t, nil, connectArgs(server.Addr().String(), caFile(t, server.CA()), "--one-time-password", "--password-file", file)...)
+	c.proxyURL(t, "http://")
+	save("second")
+	server.Line().Reset()
+	if err := server.WaitCount(t.Context(), tunneltest.EventIPCPOpened, 2); err != nil {
+		t.Fatal(err)
+	}
+	server.Line().Reset()
+	wantFailure(t, c.end(t), exitFailed, "one-time password was used, and no other was given", "with a new one")
+	if n, bad := server.Count(tunneltest.EventAuthenticated), server.Count(tunneltest.EventAuthenticationFailed); n != 2 || bad != 0 {
+		t.Errorf("%d logins, %d refused", n, bad)
+	}
+}
+
 // A one-time password is sent once; without another the end says so.
 func TestOneTimePassword(t *testing.T) {
 	site := startSite(t)
 	c := start(t, withPassword, connectArgs(site.Addr().String(), caFile(t, site.CA()), "--one-time-password")...)
 	c.proxyURL(t, "http://")
 	site.Line().Reset()
-	wantFailure(t, c.end(t), exitFailed, "one-time password was used", "with a new one")
+	wantFailure(t, c.end(t), exitFailed, "one-time password was used, and no other was given", "with a new one")
 	if n := site.Count(tunneltest.EventAuthenticated); n != 1 {
 		t.Errorf("%d logins", n)
 	}

@@ -217,7 +217,7 @@ func explain(err error) report {
 	case errors.Is(err, tunnel.ErrReconnect):
 		return failed("you asked for a new connection", "wait until it is up")
 	case errors.Is(err, errOnceUsed):
-		return failed("the one-time password was used, and there is no way to ask for another", "run it again with a new one")
+		return failed("the one-time password was used, and no other was given", "run it again with a new one; none is sent twice")
 	case errors.Is(err, tunnel.ErrFlood):
 		return failed("the server sends more control packets than any server has reason to", hintAgain)
 	case errors.Is(err, tunnel.ErrAddressChanged):
