@@ -88,6 +88,7 @@ type answer struct {
 	addrs  []netip.Addr
 	server string // that gave it
 	err    error
+	first  bool // it is of the family that is preferred
 }
 
 func (s *Stack) lookupName(ctx context.Context, f family, host, name string) ([]netip.Addr, error) {
@@ -105,15 +106,20 @@ func (s *Stack) lookupName(ctx context.Context, f family, host, name string) ([]
 	return merge(host, s.resolveAll(ctx, st, name, types))
 }
 
-// resolveAll asks for all types at the same time. Once one has addresses, or
-// there is no such name, the others get resolutionDelay: a server that never
-// answers AAAA must not hold up what it said of IPv4.
+// resolveAll asks for all types at the same time. Once the first has addresses,
+// or there is no such name, the other gets resolutionDelay: a server that never
+// answers AAAA must not hold up what it said of IPv4. The first is waited for:
+// its answer may have to be fetched, when the other is known.
 func (s *Stack) resolveAll(ctx context.Context, st *linkState, name string, types []uint16) []answer {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	results := make(chan answer, len(types))
-	for _, t := range types {
-		go func() { results <- s.resolve(ctx, st, name, t) }() // each is awaited below
+	for i, t := range types {
+		go func() { // each is awaited below
+			a := s.resolve(ctx, st, name, t)
+			a.first = i == 0
+			results <- a
+		}()
 	}
 	var answers []answer
 	var enough <-chan time.Time
@@ -121,7 +127,7 @@ func (s *Stack) resolveAll(ctx context.Context, st *linkState, name string, type
 		select {
 		case a := <-results:
 			answers = append(answers, a)
-			if (len(a.addrs) > 0 || a.err == errNoSuchHost) && enough == nil {
+			if a.first && (len(a.addrs) > 0 || a.err == errNoSuchHost) {
 				enough = time.After(resolutionDelay)
 			}
 		case <-enough:
