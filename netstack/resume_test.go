@@ -235,9 +235,22 @@ func testRetransmit(t *testing.T, w *wires, silent, down time.Duration, silence 
 }
 
 // TestRestartInRecovery: a connection whose congestion control begins anew in the
-// middle of fast recovery goes on when that is over.
+// middle of fast recovery goes on when that is over. On a busy machine the timer
+// may come before it.
 func TestRestartInRecovery(t *testing.T) {
 	t.Parallel()
+	for range 10 {
+		if transferRestarted(t) {
+			return
+		}
+	}
+	t.Error("not once was there a fast recovery")
+}
+
+// transferRestarted is a transfer that begins anew when it repeats a lost segment,
+// and tells whether that was in fast recovery.
+func transferRestarted(t *testing.T) (inRecovery bool) {
+	t.Helper()
 	w := newWires(t)
 	data := random(4 << 20)
 	sums := make(chan [32]byte, 1)
@@ -271,15 +284,14 @@ func TestRestartInRecovery(t *testing.T) {
 	}()
 	<-again
 	ep := endpointOf(c)
-	if state := infoOf(ep).CcState; state != tcpip.SACKRecovery {
-		t.Errorf("state of congestion control %v, want %v", state, tcpip.SACKRecovery)
-	}
+	inRecovery = infoOf(ep).CcState == tcpip.SACKRecovery
 	restart(ep, true)
 	close(release)
 	waitFor(t, "the transfer", func() bool { return len(sums) > 0 })
 	if got, want := <-sums, sha256.Sum256(data); got != want {
 		t.Errorf("checksum %x, want %x", got, want)
 	}
+	return inRecovery
 }
 
 // TestProbeAtOnce: the peer of an idle connection hears from us, and the time
