@@ -5,6 +5,8 @@ import (
 	"net"
 	"sync"
 	"testing"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
 )
 
 // TestGrowth: buffers grow only as long as there is something left, and a
@@ -12,7 +14,8 @@ import (
 func TestGrowth(t *testing.T) {
 	t.Parallel()
 	w := newWires(t)
-	begin, most, _ := MemoryNormal.limits()
+	begin, hold, _ := MemoryNormal.limits()
+	most := receiveBuffer(hold)
 	w.a.growth.left.Store(1) // the first to grow takes it
 	all := w.a.growth.left.Load()
 	address := w.serve(t, "tcp", ":0", func(c net.Conn) { io.CopyN(c, endless{}, 8<<20) })
@@ -68,6 +71,30 @@ func TestGrowthWhenClosed(t *testing.T) {
 	wg.Wait()
 	if left := w.a.growth.left.Load(); left != all {
 		t.Errorf("%d left after all were closed, want %d", left, all)
+	}
+}
+
+// TestHeld: whoever does not read has the peer stop when three quarters of what a
+// connection may hold are there. The rest is for what segments cost besides.
+func TestHeld(t *testing.T) {
+	t.Parallel()
+	w := newWires(t)
+	_, most, _ := MemorySmall.limits()
+	address := w.serve(t, "tcp", ":0", func(c net.Conn) { io.Copy(c, endless{}) })
+	c := w.dial(t, "tcp", address).(*tcpConn)
+	c.ep.SocketOptions().SetReceiveBufferSize(int64(receiveBuffer(most)), true)
+	held := func() int {
+		n, terr := c.ep.GetSockOptInt(tcpip.ReceiveQueueSizeOption)
+		if terr != nil {
+			t.Fatal(terr)
+		}
+		return n
+	}
+	waitFor(t, "a full window", func() bool { return held() > most*7/10 })
+	probed := w.back.frames.Load() + 2 // a closed window is asked about now and then
+	waitFor(t, "the peer to ask for more", func() bool { return w.back.frames.Load() >= probed })
+	if n := held(); n > most*3/4 {
+		t.Errorf("%d octets wait, want at most three quarters of %d", n, most)
 	}
 }
 

@@ -109,7 +109,7 @@ func New(cfg Config) (*Stack, error) {
 	begin, most, queue := cfg.Memory.limits()
 	s.link.out.limit = queue
 	s.growth.begin = int64(begin)
-	s.growth.left.Store(2 * int64(most))
+	s.growth.left.Store(2 * int64(receiveBuffer(most)))
 	s.merge.Accept = s.deliverMerged
 	s.state.Store(&linkState{down: closedChan()})
 	s.guard.Store(newGuard(nil))
