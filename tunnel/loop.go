@@ -365,8 +365,11 @@ func (s *Session) flush() {
 	for _, f := range s.link.Pending() {
 		if s.call.PassesPPP() {
 			s.logFrame("ppp frame sent", f)
-			s.queue(sstp.AppendData(nil, f))
+			p := sstp.AppendData(nil, f)
+			s.queue(p)
+			clear(p) // a login may be in it
 		}
+		clear(f)
 	}
 }
 

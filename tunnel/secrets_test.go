@@ -50,3 +50,18 @@ func unhex(t *testing.T, s string) []byte {
 	}
 	return b
 }
+
+// TestSendQueueWiped: what was taken from the queue is not left in it.
+func TestSendQueueWiped(t *testing.T) {
+	var q sendQueue
+	q.init()
+	if err := q.add([]byte("alice wonderland")); err != nil {
+		t.Fatal(err)
+	}
+	if got := q.take(nil); string(got) != "alice wonderland" {
+		t.Errorf("took %q", got)
+	}
+	if left := q.queued[:cap(q.queued)]; bytes.Count(left, []byte{0}) != len(left) {
+		t.Errorf("left in the queue: %q", left)
+	}
+}

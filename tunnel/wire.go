@@ -195,6 +195,7 @@ func (q *sendQueue) take(buf []byte) []byte {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	buf = append(buf[:0], q.queued...)
+	clear(q.queued) // a login may be in it
 	q.queued = q.queued[:0]
 	return buf
 }

@@ -115,7 +115,8 @@ func (a *app) readSecretFile(path string) (string, error) {
 		return "", err
 	}
 	defer r.Close()
-	b, err := io.ReadAll(io.LimitReader(r, maxPassword+3))
+	b, err := io.ReadAll(io.LimitReader(r, maxPassword+3)) // in one piece: ReadAll begins with 512
+	defer clear(b)
 	if err != nil {
 		return "", err
 	}

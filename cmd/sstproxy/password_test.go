@@ -88,3 +88,29 @@ func TestMisplacedPassword(t *testing.T) {
 		}
 	}
 }
+
+// keptReader keeps the buffer that its content was read into.
+type keptReader struct {
+	io.Reader
+	buf []byte
+}
+
+func (k *keptReader) Read(b []byte) (int, error) {
+	n, err := k.Reader.Read(b)
+	if n > 0 {
+		k.buf = b[:n]
+	}
+	return n, err
+}
+
+// What a password was read into is wiped, whatever came of it.
+func TestReadSecretWipes(t *testing.T) {
+	for _, content := range []string{"wonderland\n", "two\nlines\n", strings.Repeat("x", 600)} {
+		stdin := &keptReader{Reader: strings.NewReader(content)}
+		a := &app{stdin: stdin, stderr: io.Discard}
+		a.readSecretFile("-")
+		if len(stdin.buf) == 0 || bytes.Count(stdin.buf, []byte{0}) != len(stdin.buf) {
+			t.Errorf("left in memory: %q", stdin.buf)
+		}
+	}
+}

@@ -51,8 +51,18 @@ type exchange struct {
 	hlak      [32]byte // MS-CHAPv2
 }
 
+// wipe clears what the password was needed for.
+func (x *exchange) wipe() {
+	clear(x.hlak[:])
+	clear(x.response)
+}
+
 // stop ends the waiting. What was achieved stays.
 func (a *auth) stop() {
+	for i := range a.exchanges {
+		a.exchanges[i].wipe()
+	}
+	clear(a.request.Data)
 	a.deadline, a.retry, a.answered = time.Time{}, time.Time{}, false
 	a.exchanges, a.request = nil, Packet{}
 }
@@ -224,6 +234,7 @@ func (a *auth) admit(now time.Time) bool {
 // keep adds an exchange and drops the oldest beyond keptExchanges.
 func (a *auth) keep(x exchange) {
 	if len(a.exchanges) == keptExchanges {
+		a.exchanges[0].wipe()
 		a.exchanges = slices.Delete(a.exchanges, 0, 1)
 	}
 	a.exchanges = append(a.exchanges, x)
@@ -298,6 +309,7 @@ func (l *Link) succeeded(now time.Time, hlak [32]byte) {
 	if l.phase != PhaseAuthenticate {
 		return
 	}
+	clear(l.auth.request.Data)
 	l.auth.deadline, l.auth.retry, l.auth.request = time.Time{}, time.Time{}, Packet{}
 	l.startNetwork(now)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -278,4 +279,38 @@ func wantOnce(t *testing.T, s *server, id uint8) {
 	}
 	s.want(lcp(TerminateRequest, id))
 	s.wantIdle()
+}
+
+// What a login was made of is gone when it is over, and the keys when they were
+// taken.
+func TestSecretsWiped(t *testing.T) {
+	a := auth{
+		request:   Packet{Data: []byte("alice wonderland")},
+		exchanges: []exchange{{response: []byte("an answer"), hlak: [32]byte{1, 2, 3}}},
+		hlak:      [32]byte{1, 2, 3},
+	}
+	l := &Link{auth: a}
+	exchanges, request := l.auth.exchanges, l.auth.request.Data
+	l.ForgetKey()
+	if l.auth.hlak != [32]byte{} || exchanges[0].hlak != [32]byte{} {
+		t.Errorf("keys left: %x, %x", l.auth.hlak, exchanges[0].hlak)
+	}
+	exchanges[0].hlak[0] = 1 // of a later challenge
+	l.auth.stop()
+	if left := slices.Concat(exchanges[0].hlak[:], exchanges[0].response, request); bytes.Count(left, []byte{0}) != len(left) {
+		t.Errorf("left in memory: %x", left)
+	}
+}
+
+// The oldest exchange that makes room for another one goes the same way.
+func TestOldExchangeWiped(t *testing.T) {
+	var a auth
+	oldest := []byte("an answer")
+	a.keep(exchange{response: oldest})
+	for range keptExchanges {
+		a.keep(exchange{})
+	}
+	if bytes.Count(oldest, []byte{0}) != len(oldest) {
+		t.Errorf("left in memory: %x", oldest)
+	}
 }

@@ -244,8 +244,13 @@ func (l *Link) Authenticated() (hlak [32]byte, ok bool) {
 	return l.auth.hlak, l.auth.done
 }
 
-// ForgetKey clears the HLAK, which is needed once.
-func (l *Link) ForgetKey() { clear(l.auth.hlak[:]) }
+// ForgetKey clears the HLAK, which is needed once, wherever it is.
+func (l *Link) ForgetKey() {
+	clear(l.auth.hlak[:])
+	for i := range l.auth.exchanges {
+		clear(l.auth.exchanges[i].hlak[:])
+	}
+}
 
 // Method is the method by which the peer accepted us first; before that, the
 // one under way. It is zero if the peer asks for none.

@@ -32,6 +32,7 @@ func NTPasswordHash(password string) (hash [16]byte, err error) {
 	if err != nil {
 		return hash, fmt.Errorf("mschap: %w", err)
 	}
+	defer clear(wide)
 	return [16]byte(rfc2759.NTPasswordHash(wide)), nil
 }
 
@@ -80,10 +81,12 @@ func Keys(ntResponse [24]byte, password string) (send, receive [16]byte, err err
 	if err != nil {
 		return send, receive, fmt.Errorf("mschap: %w", err)
 	}
+	defer clear(s)
 	r, err := rfc3079.MakeKey(ntResponse[:], []byte(password), true)
 	if err != nil {
 		return send, receive, fmt.Errorf("mschap: %w", err)
 	}
+	defer clear(r)
 	return [16]byte(s), [16]byte(r), nil
 }
 
