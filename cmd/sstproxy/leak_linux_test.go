@@ -57,8 +57,10 @@ func browseWatched(t *testing.T) {
 	via := strings.TrimPrefix(c.proxyURL(t, "http://"), "http://")
 	resolver := c.dnsAt(t)
 	forwards := c.forwardsAt(t)
+	relay := associate(t, via)
 	browse := func(hosts ...string) {
 		for _, host := range hosts {
+			fmt.Fprintf(relay, "\x00\x00\x00\x03%c%s\x00\x35question", len(host), host)
 			frontEnds(t, via, resolver, host)
 		}
 		for _, at := range forwards {
@@ -70,6 +72,7 @@ func browseWatched(t *testing.T) {
 		t.Fatalf("got %d, %q", status, body)
 	}
 	browse(demoHost, "nowhere.demo", "intranet", "www.example.com")
+	wantName(t, relay)
 	t.Setenv(asClient, "http://"+demoHost+"/run")
 	out := try(t.Context(), withPassword, runArgs(t, server, nil, "sh", "-c", `echo "$http_proxy"; exec "$0"`, os.Args[0])...).stdout
 	private, page, _ := strings.Cut(out, "\n")
@@ -81,7 +84,7 @@ func browseWatched(t *testing.T) {
 	browse("late.demo", "late", "late.example.com")
 
 	ours := map[string]bool{}
-	for _, at := range append(forwards, via, resolver, private, server.Addr().String()) {
+	for _, at := range append(forwards, via, resolver, private, server.Addr().String(), relay.RemoteAddr().String()) {
 		ours[at[strings.LastIndex(at, ":")+1:]] = true
 	}
 	for _, p := range seen.until(t, "the-control") {
@@ -91,7 +94,19 @@ func browseWatched(t *testing.T) {
 	}
 }
 
-// frontEnds asks for a host in every way there is. What comes back is the
+// associate is a socket to a relay of UDP ASSOCIATE.
+func associate(t *testing.T, via string) net.Conn {
+	t.Helper()
+	_, at := socksRequest(t, "http://"+via, 3, netip.AddrPortFrom(netip.IPv4Unspecified(), 0))
+	c, err := net.Dial("udp", at.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// frontEnds asks for a host in every way there is over TCP, and for names. What comes back is the
 // business of other tests.
 func frontEnds(t *testing.T, via, resolver, host string) {
 	for _, request := range []string{
