@@ -9,6 +9,8 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"sstproxy/netstack/ndp"
 )
 
 // seeds are packets of every kind the stack looks into.
@@ -37,7 +39,7 @@ func seeds(t testing.TB) [][]byte {
 	ip.SetChecksum(^ip.CalculateChecksum())
 
 	v := loadVector(t)
-	echo6 := discoveryPacket(addrB6, addrA6, []byte{128, 0, 0, 0, 1, 2, 3, 4})
+	echo6 := ndp.Packet(addrB6, addrA6, []byte{128, 0, 0, 0, 1, 2, 3, 4})
 	syn := tcpPacket(addrB, addrA, 5, 80, header.TCPFlagSyn, nil)
 	return [][]byte{echo4, udp4, fragment, v.ra, v.rs, echo6, syn, icmpError(header.ICMPv4PortUnreachable, 0, syn)}
 }
@@ -93,7 +95,7 @@ func TestForeignDestination(t *testing.T) {
 		tcpPacket(addrB, foreign, 5, 80, header.TCPFlagSyn, nil),
 		tcpPacket(addrB, netip.MustParseAddr("127.0.0.1"), 5, 80, header.TCPFlagSyn, nil),
 		tcpPacket(addrB, netip.MustParseAddr("255.255.255.255"), 5, 80, header.TCPFlagSyn, nil),
-		discoveryPacket(addrB6, netip.MustParseAddr("fd00:9::99"), []byte{128, 0, 0, 0, 1, 2, 3, 4}),
+		ndp.Packet(addrB6, netip.MustParseAddr("fd00:9::99"), []byte{128, 0, 0, 0, 1, 2, 3, 4}),
 	})
 	// One for us, behind the others: its answer must be the only one.
 	s.Deliver([][]byte{tcpPacket(addrB, addrA, 5, 81, header.TCPFlagSyn, nil)})

@@ -7,6 +7,8 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"sstproxy/netstack/ndp"
 )
 
 // guard knows which addresses are ours, and so which packets fit. The server and
@@ -111,7 +113,7 @@ func (g *guard) check6(b []byte, icmp bool, away *turnedAway) *atomic.Uint64 {
 		fits = fits || dst == own || icmp && dst == g.solicited[i]
 	}
 	switch {
-	case !fits && (!icmp || len(g.own6) == 0 || dst != allNodes.As16()):
+	case !fits && (!icmp || len(g.own6) == 0 || dst != ndp.AllNodes.As16()):
 		return &away.notOurs
 	case src[0] == 0xFF || isLow(src) && (src != [16]byte{} || !icmp):
 		return &away.martian

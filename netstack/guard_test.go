@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"sstproxy/netstack/ndp"
 )
 
 // TestGuard: what does not fit is dropped and counted by reason.
@@ -15,7 +17,7 @@ func TestGuard(t *testing.T) {
 	v4 := func(src, dst string) []byte {
 		return tcpPacket(netAddr(src), netAddr(dst), 1, 2, header.TCPFlagSyn, nil)
 	}
-	v6 := func(src, dst string) []byte { return discoveryPacket(netAddr(src), netAddr(dst), echo6) }
+	v6 := func(src, dst string) []byte { return ndp.Packet(netAddr(src), netAddr(dst), echo6) }
 	udp6 := v6("fe80::1", "ff02::1")
 	udp6[6] = uint8(header.UDPProtocolNumber)
 	const ours, ours6 = "10.9.0.1", "fd00:9::1"
@@ -129,8 +131,8 @@ func TestPathMTU(t *testing.T) {
 		"0":        {icmpError(header.ICMPv4FragmentationNeeded, 0, about), true},
 		"port":     {icmpError(header.ICMPv4PortUnreachable, 0, about), false},
 		"fragment": {fragment, true},
-		"6, 1280":  {discoveryPacket(addrB6, addrA6, append([]byte{2, 0, 0, 0, 0, 0, 5, 0}, make([]byte, 40)...)), false},
-		"6, 1279":  {discoveryPacket(addrB6, addrA6, append([]byte{2, 0, 0, 0, 0, 0, 4, 255}, make([]byte, 40)...)), true},
+		"6, 1280":  {ndp.Packet(addrB6, addrA6, append([]byte{2, 0, 0, 0, 0, 0, 5, 0}, make([]byte, 40)...)), false},
+		"6, 1279":  {ndp.Packet(addrB6, addrA6, append([]byte{2, 0, 0, 0, 0, 0, 4, 255}, make([]byte, 40)...)), true},
 	} {
 		proto := header.IPv4ProtocolNumber
 		if c.packet[0]>>4 == 6 {

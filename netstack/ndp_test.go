@@ -7,14 +7,15 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"slices"
 	"testing"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"sstproxy/netstack/ndp"
 )
 
-// vector is testdata/ipv6-rs-ra.json: RFC 4861 §4.1, §4.2, RFC 4862 §5.5.3.
+// vector is ndp/testdata/ipv6-rs-ra.json: RFC 4861 §4.1, §4.2, RFC 4862 §5.5.3.
 type vector struct {
 	id     [8]byte
 	rs, ra []byte
@@ -24,7 +25,7 @@ type vector struct {
 
 func loadVector(t testing.TB) vector {
 	t.Helper()
-	b, err := os.ReadFile("testdata/ipv6-rs-ra.json")
+	b, err := os.ReadFile("ndp/testdata/ipv6-rs-ra.json")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,56 +184,6 @@ func reset(packet []byte, syn header.TCP) []byte {
 	return b
 }
 
-func TestParseRouterAdvertisement(t *testing.T) {
-	t.Parallel()
-	v := loadVector(t)
-	ra, ok := parseRouterAdvertisement(v.ra)
-	want := []netip.Prefix{netip.MustParsePrefix("fd79::/64")}
-	if !ok || !ra.router || ra.mtu != 1400 || !slices.Equal(ra.prefixes, want) {
-		t.Errorf("got %+v, %v", ra, ok)
-	}
-	for n := range v.ra {
-		if _, ok := parseRouterAdvertisement(v.ra[:n]); ok {
-			t.Errorf("prefix of %d octets accepted", n)
-		}
-	}
-	const prefix = 40 + 16 + 0 // the vector's first option
-	for name, change := range map[string]func(b []byte){
-		"hop limit 254":       func(b []byte) { b[7] = 254 },
-		"global source":       func(b []byte) { b[8] = 0xfd },
-		"code":                func(b []byte) { b[41] = 1 },
-		"option length zero":  func(b []byte) { b[prefix+1] = 0 },
-		"option beyond end":   func(b []byte) { b[prefix+1] = 200 },
-		"no A flag":           func(b []byte) { b[prefix+3] = 0x80 },
-		"prefix length 56":    func(b []byte) { b[prefix+2] = 56 },
-		"preferred too long":  func(b []byte) { b[prefix+8] = 0xff },
-		"valid zero":          func(b []byte) { clear(b[prefix+4 : prefix+12]) },
-		"link-local prefix":   func(b []byte) { b[prefix+16], b[prefix+17] = 0xfe, 0x80 },
-		"multicast prefix":    func(b []byte) { b[prefix+16] = 0xff },
-		"unspecified prefix":  func(b []byte) { clear(b[prefix+16 : prefix+32]) },
-		"other message type":  func(b []byte) { b[40] = 133 },
-		"other next header":   func(b []byte) { b[6] = 17 },
-		"payload length long": func(b []byte) { b[5]++ },
-	} {
-		b := bytes.Clone(v.ra)
-		change(b)
-		fixChecksum(b)
-		if ra, ok := parseRouterAdvertisement(b); ok && b[40] == 134 && len(ra.prefixes) != 0 {
-			t.Errorf("%s: got %+v", name, ra)
-		}
-	}
-	b := bytes.Clone(v.ra)
-	b[len(b)-1] ^= 1
-	if _, ok := parseRouterAdvertisement(b); ok {
-		t.Error("wrong checksum accepted")
-	}
-}
-
-func fixChecksum(b []byte) {
-	ip := header.IPv6(b)
-	header.ICMPv6(b[40:]).SetChecksum(icmpChecksum(ip.SourceAddress(), ip.DestinationAddress(), b[40:]))
-}
-
 // TestManyPrefixes: what a peer can make us assign is bounded.
 func TestManyPrefixes(t *testing.T) {
 	t.Parallel()
@@ -242,7 +193,7 @@ func TestManyPrefixes(t *testing.T) {
 	for i := range byte(50) {
 		b := bytes.Clone(v.ra)
 		b[40+16+16+7] = i
-		fixChecksum(b)
+		ndp.Seal(b)
 		s.Deliver([][]byte{b})
 	}
 	waitFor(t, "addresses", func() bool {
@@ -269,30 +220,25 @@ func TestNeighborSolicitation(t *testing.T) {
 	}{
 		{host, group, host, 0x60},
 		{host, v.local, host, 0x60},
-		{netip.IPv6Unspecified(), group, allNodes, 0x20},
+		{netip.IPv6Unspecified(), group, ndp.AllNodes, 0x20},
 	} {
 		body := make([]byte, 24)
 		body[0] = uint8(header.ICMPv6NeighborSolicit)
 		copy(body[8:], v.local.AsSlice())
-		s.Deliver([][]byte{discoveryPacket(tt.from, tt.to, body)})
+		s.Deliver([][]byte{ndp.Packet(tt.from, tt.to, body)})
 		got := header.IPv6(sent(t, s, time.Second))
 		na := got.Payload()
-		src, dst, _, ok := parseDiscovery(got)
+		src, dst, _, ok := ndp.Parse(got, ndp.TypeNeighborAdvertisement)
 		if !ok || src != v.local || dst != tt.wantTo || na[0] != 136 || na[4] != tt.flags || !bytes.Equal(na[8:24], v.local.AsSlice()) {
 			t.Errorf("from %v: answer % x", tt.from, []byte(got))
 		}
 	}
 	// Not ours, and malformed: no answer.
-	for _, target := range []netip.Addr{host, allNodes} {
+	for _, target := range []netip.Addr{host, ndp.AllNodes} {
 		body := make([]byte, 24)
 		body[0] = uint8(header.ICMPv6NeighborSolicit)
 		copy(body[8:], target.AsSlice())
-		packet := discoveryPacket(host, v.local, body)
-		for n := range packet {
-			if _, _, ok := parseNeighborSolicitation(packet[:n]); ok {
-				t.Errorf("prefix of %d octets accepted", n)
-			}
-		}
+		packet := ndp.Packet(host, v.local, body)
 		s.Deliver([][]byte{packet})
 	}
 	waitFor(t, "the slow path", func() bool { return len(s.slow) == 0 })

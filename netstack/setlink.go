@@ -11,6 +11,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"sstproxy/netstack/ndp"
 )
 
 const (
@@ -228,7 +230,7 @@ func (l Link) wanted(learned []netip.Prefix) []netip.Prefix {
 		}
 	}
 	if l.ipv6() && l.InterfaceID != [8]byte{} {
-		want = append(want, netip.PrefixFrom(withID(linkLocal, l.InterfaceID), 64))
+		want = append(want, netip.PrefixFrom(ndp.WithID(ndp.LinkLocal, l.InterfaceID), 64))
 		want = append(want, learned...)
 	}
 	return want

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"sstproxy/netstack/ndp"
 	"sstproxy/netstack/offload"
 )
 
@@ -90,15 +91,8 @@ func (l Link) wanted(learned []netip.Addr) []netip.Addr {
 		}
 	}
 	if l.MTU >= minMTU6 && l.InterfaceID != [8]byte{} {
-		want = append(want, withID(netip.MustParseAddr("fe80::"), l.InterfaceID))
+		want = append(want, ndp.WithID(ndp.LinkLocal, l.InterfaceID))
 		want = append(want, learned...)
 	}
 	return want
-}
-
-// withID is the address of a prefix of 64 bits and an interface identifier.
-func withID(prefix netip.Addr, id [8]byte) netip.Addr {
-	a := prefix.As16()
-	copy(a[8:], id[:])
-	return netip.AddrFrom16(a)
 }

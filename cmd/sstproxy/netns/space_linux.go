@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sstproxy/netstack/ndp"
 	"sstproxy/netstack/offload"
 )
 
@@ -212,8 +213,8 @@ func (s *Space) assign(want []netip.Addr) error {
 // first. The slices are borrowed until it returns.
 func (s *Space) Deliver(batch [][]byte) {
 	for _, b := range batch {
-		if prefixes := advertised(b); prefixes != nil {
-			s.learn(prefixes)
+		if ra, ok := ndp.ParseRouterAdvertisement(b); ok {
+			s.learn(ra.Prefixes)
 		}
 		s.deliver(b)
 	}
@@ -286,14 +287,14 @@ const maxLearned = 8
 // learn gives the device an address of each prefix with the identifier that
 // IPV6CP agreed on. The kernel would make up another one (RFC 4291 appendix A);
 // the default route it takes from the router itself.
-func (s *Space) learn(prefixes []netip.Addr) {
+func (s *Space) learn(prefixes []netip.Prefix) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed || s.link.InterfaceID == [8]byte{} || s.link.MTU < minMTU6 {
 		return
 	}
 	for _, p := range prefixes {
-		a := withID(p, s.link.InterfaceID)
+		a := ndp.WithID(p, s.link.InterfaceID)
 		if slices.Contains(s.learned, a) || len(s.learned) == maxLearned {
 			continue
 		}

@@ -21,6 +21,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sstproxy/netstack/ndp"
 	"sstproxy/netstack/offload"
 )
 
@@ -259,11 +260,11 @@ func TestSpaceIPv6(t *testing.T) {
 	eachDevice(t, func(t *testing.T, pair bool) {
 		id := [8]byte{2, 0, 0, 0, 0, 0, 0, 9}
 		c := begin(t, pair, Link{Addrs: []netip.Addr{first}, InterfaceID: id})
-		router := routerPacket(netip.MustParseAddr("fd73::"), 64, 0xC0, 3600)
-		copy(router[8:24], netip.MustParseAddr("fe80::1").AsSlice())
-		copy(router[24:40], netip.MustParseAddr("ff02::1").AsSlice())
-		router[42], router[43] = 0, 0
-		binary.BigEndian.PutUint16(router[42:], ^offload.Sum(router[40:], offload.PseudoHeader(router, 58, len(router)-40)))
+		advertisement := []byte{ndp.TypeRouterAdvertisement, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0,
+			5, 1, 0, 0, 0, 0, 0x05, 0xDC, // MTU 1500
+			3, 4, 64, 0xC0, 0, 0, 14, 16, 0, 0, 14, 16, 0, 0, 0, 0} // a prefix, on link and autonomous, for an hour
+		advertisement = append(advertisement, netip.MustParseAddr("fd73::").AsSlice()...)
+		router := ndp.Packet(netip.MustParseAddr("fe80::1"), ndp.AllNodes, advertisement)
 		c.Deliver([][]byte{router})
 		c.want(t, "echo6", "fd73::200:0:0:9")
 		if got, want := c.addrs, []netip.Addr{first, netip.MustParseAddr("fe80::200:0:0:9"), netip.MustParseAddr("fd73::200:0:0:9")}; !slices.Equal(got, want) {
