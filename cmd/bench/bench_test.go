@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"io"
+	"math"
 	"net"
 	"slices"
 	"strings"
@@ -161,6 +162,22 @@ func TestAnswer(t *testing.T) {
 	<-done
 	if got := sunk[7].Load() - before; got != 5 {
 		t.Errorf("counted %d octets of an upload of 5", got)
+	}
+}
+
+// TestRatioError: what pairs have in common does not count, all else does.
+func TestRatioError(t *testing.T) {
+	for _, tt := range []struct {
+		a, b []float64
+		want float64
+	}{
+		{[]float64{3, 5, 10}, []float64{6, 10, 20}, 0},
+		{[]float64{3, 5}, []float64{4, 4}, 0.25},
+		{[]float64{4, 4}, []float64{7, 9}, 0.25},
+	} {
+		if got := ratioError(tt.a, tt.b); math.Abs(got-tt.want) > 1e-9 {
+			t.Errorf("ratioError(%v, %v) = %v, want %v", tt.a, tt.b, got, tt.want)
+		}
 	}
 }
 

@@ -9,8 +9,10 @@ import (
 )
 
 // loss is what a session loses beyond the server, where the tunnel can't
-// repair it: each IP packet with the same probability, both ways, in an order
-// that seed determines. The zero value loses nothing.
+// repair it: each IP packet with the same probability, both ways. Which ones of a
+// connection is determined by seed and by how many connections there were
+// before, so that two sessions that do the same lose the same. The zero value
+// loses nothing.
 type loss struct {
 	rate float64
 	seed uint64
@@ -60,27 +62,44 @@ func (l loss) on(n tunneltest.Network) tunneltest.Network {
 	if l.rate == 0 {
 		return n
 	}
-	in := &lossy{network: n, rate: l.rate, rand: rand.New(rand.NewPCG(l.seed, 0))}
-	out := &lossy{network: n, rate: l.rate, rand: rand.New(rand.NewPCG(l.seed, 1))}
+	in := &lossy{loss: l, network: n, flows: map[flow]*rand.Rand{}}
+	out := &lossy{loss: l, network: n, flows: map[flow]*rand.Rand{}, out: 1}
 	n.Deliver, n.Fill = in.deliver, out.fill
 	return n
 }
 
 // lossy is one direction of a network that loses packets.
 type lossy struct {
+	loss
+	out     uint64 // 1 away from the network, 0 into it
 	network tunneltest.Network
-	rate    float64
-	rand    *rand.Rand
+	flows   map[flow]*rand.Rand
 	kept    [][]byte
 }
 
-func (l *lossy) lose() bool { return l.rand.Float64() < l.rate }
+// flow is the ports of an IPv4 packet without options; all others are one.
+type flow [4]byte
+
+func flowOf(packet []byte) (f flow) {
+	if len(packet) >= 20+len(f) {
+		copy(f[:], packet[20:])
+	}
+	return f
+}
+
+func (l *lossy) lose(packet []byte) bool {
+	f := flowOf(packet)
+	if l.flows[f] == nil {
+		l.flows[f] = rand.New(rand.NewPCG(l.seed, uint64(2*len(l.flows))+l.out))
+	}
+	return l.flows[f].Float64() < l.rate
+}
 
 // deliver is a [tunneltest.Network]'s Deliver.
 func (l *lossy) deliver(batch [][]byte) {
 	l.kept = l.kept[:0]
 	for _, packet := range batch {
-		if !l.lose() {
+		if !l.lose(packet) {
 			l.kept = append(l.kept, packet)
 		}
 	}
@@ -107,7 +126,7 @@ func (l *lossy) fill(b []byte) int {
 func (l *lossy) thin(b []byte) (kept int) {
 	for at := 0; at < len(b); {
 		size := int(binary.BigEndian.Uint16(b[at+2:]) & 0x0FFF)
-		if !l.lose() {
+		if !l.lose(b[at+tunneltest.Headroom : at+size]) {
 			kept += copy(b[kept:], b[at:at+size])
 		}
 		at += size

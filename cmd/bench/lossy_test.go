@@ -84,6 +84,34 @@ func TestLoss(t *testing.T) {
 	}
 }
 
+// TestLossOfFlow: what a connection loses does not depend on the packets of
+// another, or on its own ports, and differs from what the one before it lost.
+func TestLossOfFlow(t *testing.T) {
+	const n = 1000
+	kept := func(ports ...byte) map[byte]string {
+		got := map[byte]string{}
+		lost := loss{0.25, 3}.on(tunneltest.Network{Deliver: func(batch [][]byte) {
+			for _, p := range batch {
+				got[p[20]] += string(p[24:])
+			}
+		}})
+		for i := range n {
+			for _, port := range ports {
+				p := append(make([]byte, 20), port, 0, 0, 0)
+				lost.Deliver([][]byte{binary.BigEndian.AppendUint16(p, uint16(i))})
+			}
+		}
+		return got
+	}
+	alone, both := kept(1), kept(2, 3)
+	if alone[1] != both[2] {
+		t.Error("another connection changed what the first lost")
+	}
+	if both[2] == both[3] {
+		t.Error("the second connection lost the same as the first")
+	}
+}
+
 // subsequence counts the frames in b and checks that they are of all, in order.
 func subsequence(t *testing.T, b []byte, all [][]byte) (n int) {
 	t.Helper()

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"text/tabwriter"
 )
@@ -27,12 +26,13 @@ func (r *report) compare(name, key, unit string, raw, tunnel float64, goal strin
 }
 
 // compareStock adds the means of many goodputs in Mbit/s where the other side
-// is not raw, with the standard error of their ratio.
+// is not raw, with the standard error of their ratio; stock[i] and tunnel[i]
+// had the same losses.
 func (r *report) compareStock(name, key string, stock, tunnel []float64, goal string) {
 	r.compare(name, key, "Mbit/s", mean(stock), mean(tunnel), goal)
 	last := &r.rows[len(r.rows)-1]
 	last.other += " (stock)"
-	last.ratio += fmt.Sprintf(" ±%.2f", mean(tunnel)/mean(stock)*math.Hypot(spread(stock), spread(tunnel)))
+	last.ratio += fmt.Sprintf(" ±%.2f", ratioError(stock, tunnel))
 }
 
 // compareSSH adds a figure where the other side is not raw but ssh -D.

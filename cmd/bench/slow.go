@@ -112,8 +112,9 @@ const (
 
 // loss: packets get lost beyond the server, so that the inner TCP has to cope.
 // The yardstick is the same client with an ordinary clock. Losses are few and
-// each has a long effect, so there are several paths for each trial, and the
-// means of all count instead of the medians.
+// each has a long effect, so there are several paths for each trial, the n-th
+// connection over a path loses the same packets on either side, and the means
+// of all count instead of the medians.
 func (b *bench) loss() error {
 	trials := []trial{
 		{name: "upload, 0.05 % lost beyond the server", key: "loss_005", loss: lossLow, ask: askUpload, goal: ">= 1"},

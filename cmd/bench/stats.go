@@ -39,14 +39,16 @@ func mean(v []float64) float64 {
 	return sum / float64(max(len(v), 1))
 }
 
-// spread returns the standard error of the mean of some values, relative to it.
-func spread(v []float64) float64 {
-	m, n := mean(v), float64(len(v))
+// ratioError returns the standard error of mean(b) / mean(a), values of which
+// a[i] and b[i] belong together: what both have in common is no error.
+func ratioError(a, b []float64) float64 {
+	ratio, n := mean(b)/mean(a), float64(len(a))
 	var squares float64
-	for _, x := range v {
-		squares += (x - m) * (x - m)
+	for i := range a {
+		off := b[i] - ratio*a[i]
+		squares += off * off
 	}
-	return math.Sqrt(squares/(n-1)/n) / m
+	return math.Sqrt(squares/(n-1)/n) / mean(a)
 }
 
 // median returns the middle of some values; 0 of none.
