@@ -210,6 +210,9 @@ func explain(err error) report {
 			"it may be overloaded, or may not reach what it checks accounts with: try again later")
 	case errors.Is(err, sstp.ErrHelloTimeout), errors.Is(err, ppp.ErrEchoTimeout):
 		return failed("the server has gone silent: nothing came from it any more, not even answers", hintNet)
+	case errors.Is(err, sstp.ErrFraming) && phaseOf(err) == tunnel.PhaseSSTP:
+		return failed("the server said 200 OK, and then something that is not SSTP",
+			"a web site or a network's login page answers: check server name and port, and whether a browser on this network gets a login page")
 	case errors.Is(err, sstp.ErrFraming), errors.Is(err, sstp.ErrMalformed):
 		return failed("the server sent something that is not SSTP", hintReport)
 	case errors.Is(err, tunnel.ErrAddressHeld):

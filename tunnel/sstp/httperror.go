@@ -54,7 +54,7 @@ func (e *HTTPError) Hint() string {
 		return "the name reaches a host, but SSTP is not registered there under it: check the server name (accel-ppp compares its host-name; Keenetic may want a secret path)"
 	case e.StatusCode == 407:
 		return "an HTTP proxy on the way wants credentials"
-	case e.StatusCode == 503:
+	case e.StatusCode >= 502 && e.StatusCode <= 504:
 		return "the SSTP service is stopped, all its ports are in use, or a front end has no server behind it"
 	case e.isNoEndpoint():
 		return "not an SSTP endpoint: SSTP is switched off (SoftEther: 501), or a reverse proxy works in HTTP mode; nginx or HAProxy must pass the TCP stream through"
