@@ -82,6 +82,9 @@ func parseEndpoint(spec string) (Endpoint, error) {
 	return e, checkListenAddress(e.Address)
 }
 
+// maxSocketPath is the longest path of a socket file on this system, in octets.
+const maxSocketPath = len(syscall.RawSockaddrUnix{}.Path) - 1
+
 // unixEndpoint refuses the abstract names of Linux ("@name"), because they have
 // no file mode: any user could connect.
 func unixEndpoint(path string) (Endpoint, error) {
@@ -98,6 +101,8 @@ func unixEndpoint(path string) (Endpoint, error) {
 		return Endpoint{}, errors.New("want unix:PATH")
 	case path[0] == '@' || strings.IndexByte(path, 0) >= 0:
 		return Endpoint{}, errors.New("the path of a socket file must not start with @ or hold a NUL")
+	case len(path) > maxSocketPath:
+		return Endpoint{}, fmt.Errorf("the path has %d octets, and that of a socket file at most %d here", len(path), maxSocketPath)
 	}
 	return Endpoint{Network: "unix", Address: path, Perm: perm}, nil
 }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net"
+	"strings"
 	"testing"
 )
 
@@ -42,7 +43,7 @@ func TestParseEndpoint(t *testing.T) {
 	for _, spec := range []string{
 		"", "1080", "127.0.0.1", "127.0.0.1:", "127.0.0.1:socks", "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:+1", "127.0.0.1:01",
 		"::1:1080", "[::1]", "socks5://", "socks5://:", "socks4://127.0.0.1:1", "https://127.0.0.1:1", "://127.0.0.1:1", "tcp://127.0.0.1:1",
-		"http://127.0.0.1:8080/path", "http://u:p@127.0.0.1:8080", "unix:", "unix:@abstract", "unix:,mode=660", "unix:@a,mode=660", "unix:p,mode=", "unix:p,mode=060", "unix:p,mode=1777", "unix:p,mode=rw", "unix:p,mode=680", "unix:a\x00b", "a b:1", "a\n:1",
+		"http://127.0.0.1:8080/path", "http://u:p@127.0.0.1:8080", "unix:", "unix:@abstract", "unix:,mode=660", "unix:@a,mode=660", "unix:p,mode=", "unix:p,mode=060", "unix:p,mode=1777", "unix:p,mode=rw", "unix:p,mode=680", "unix:a\x00b", "unix:/" + strings.Repeat("x", maxSocketPath), "a b:1", "a\n:1",
 	} {
 		if e, err := ParseEndpoint(spec); err == nil || e != (Endpoint{}) {
 			t.Errorf("%q: got %+v and %v, want an error", spec, e, err)

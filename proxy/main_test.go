@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -51,6 +52,23 @@ func leaked() string {
 			return strings.Join(left, "\n\n")
 		}
 	}
+}
+
+// socketPath is where a test may make a socket file, alone in its directory. The
+// path must be short, which that of t.TempDir is not, nor is what some systems
+// have in TMPDIR.
+func socketPath(t *testing.T) string {
+	t.Helper()
+	parent := os.TempDir()
+	if len(parent) > maxSocketPath/2 {
+		parent = "/tmp"
+	}
+	dir, err := os.MkdirTemp(parent, "proxy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return filepath.Join(dir, "s")
 }
 
 // fixture is a running server on a loopback port.

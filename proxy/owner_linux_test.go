@@ -3,7 +3,6 @@ package proxy
 import (
 	"net"
 	"net/netip"
-	"path/filepath"
 	"testing"
 	"time"
 )
@@ -17,7 +16,7 @@ func TestUDPOtherUser(t *testing.T) {
 		login bool
 	}{
 		"login":       {[2]string{"tcp", "127.0.0.1:0"}, true},
-		"socket file": {[2]string{"unix", filepath.Join(t.TempDir(), "s")}, false},
+		"socket file": {[2]string{"unix", socketPath(t)}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l, err := net.Listen(tt.at[0], tt.at[1])

@@ -195,12 +195,12 @@ func New(cfg Config) *Server {
 	return s
 }
 
-// Serve accepts connections on l and serves each in its own goroutines, until
 // CloseIdle closes the connections to HTTP servers that wait for a request. Who
 // knows that they lead nowhere now calls it: the next request then dials, and
 // its client is told what that says.
 func (s *Server) CloseIdle() { s.transport.CloseIdleConnections() }
 
+// Serve accepts connections on l and serves each in its own goroutines, until
 // Shutdown, when it returns [ErrClosed], or until l fails for good. Shortages
 // such as EMFILE are waited out. It closes l.
 func (s *Server) Serve(l net.Listener, m Mode) error {

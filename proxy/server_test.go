@@ -322,7 +322,7 @@ func TestShutdownCancelsDial(t *testing.T) {
 
 // TestUnixSocket runs both protocols over a socket file.
 func TestUnixSocket(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "proxy.sock")
+	path := socketPath(t)
 	e, err := ParseEndpoint("unix:" + path)
 	if err != nil {
 		t.Fatal(err)
@@ -368,7 +368,7 @@ func TestUnixSocket(t *testing.T) {
 }
 
 func TestUnixSocketStale(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "s")
+	path := socketPath(t)
 	e := Endpoint{Network: "unix", Address: path}
 	dead, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {

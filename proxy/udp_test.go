@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -257,7 +256,7 @@ func TestUDPPinned(t *testing.T) {
 // TestUDPAnnounced: a client that says which port it will use is taken at its
 // word, if it names its own address.
 func TestUDPAnnounced(t *testing.T) {
-	for _, at := range [][2]string{{"tcp", "127.0.0.1:0"}, {"unix", filepath.Join(t.TempDir(), "s")}} {
+	for _, at := range [][2]string{{"tcp", "127.0.0.1:0"}, {"unix", socketPath(t)}} {
 		l, err := net.Listen(at[0], at[1])
 		if err != nil {
 			t.Fatal(err)
@@ -304,7 +303,7 @@ func TestUDPRelayAddress(t *testing.T) {
 		{"tcp", "127.0.0.1:0", "127.0.0.1"},
 		{"tcp", "[::1]:0", "::1"},
 		{"tcp", "0.0.0.0:0", "127.0.0.1"}, // the connection's own address
-		{"unix", filepath.Join(t.TempDir(), "s"), "127.0.0.1"},
+		{"unix", socketPath(t), "127.0.0.1"},
 	} {
 		t.Run(tt.network+" "+tt.listen, func(t *testing.T) {
 			l, err := net.Listen(tt.network, tt.listen)

@@ -18,7 +18,7 @@ import (
 // TestUnixSocketModes: the mode is the one asked for, whatever the umask.
 func TestUnixSocketModes(t *testing.T) {
 	for perm, want := range map[fs.FileMode]fs.FileMode{0: 0o600, 0o600: 0o600, 0o660: 0o660, 0o666: 0o666, 0o700: 0o700} {
-		path := filepath.Join(t.TempDir(), "s")
+		path := socketPath(t)
 		l, err := Endpoint{Network: "unix", Address: path, Perm: perm}.Listen()
 		if err != nil {
 			t.Fatal(err)
@@ -32,7 +32,7 @@ func TestUnixSocketModes(t *testing.T) {
 
 // TestUnixSocketSwapped: no symbolic link is followed, be it to a dead socket.
 func TestUnixSocketSwapped(t *testing.T) {
-	dir := t.TempDir()
+	dir := filepath.Dir(socketPath(t))
 	dead, link := filepath.Join(dir, "dead"), filepath.Join(dir, "link")
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: dead, Net: "unix"})
 	if err != nil {
@@ -65,7 +65,7 @@ func needRoot(t *testing.T) {
 // TestUnixSocketOfOthers: another user's socket is not replaced.
 func TestUnixSocketOfOthers(t *testing.T) {
 	needRoot(t)
-	path := filepath.Join(t.TempDir(), "s")
+	path := socketPath(t)
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
@@ -116,12 +116,8 @@ func TestUnixSocketStrangers(t *testing.T) {
 		"0666":     {Endpoint{Perm: 0o666}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir, err := os.MkdirTemp("", "proxy")
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { os.RemoveAll(dir) })
-			path := filepath.Join(dir, "s")
+			path := socketPath(t)
+			dir := filepath.Dir(path)
 			tt.e.Network, tt.e.Address = "unix", path
 			l, err := tt.e.Listen()
 			if err != nil {

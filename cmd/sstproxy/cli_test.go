@@ -194,6 +194,8 @@ func TestUsage(t *testing.T) {
 		{[]string{"-L", "8080"}, nil, "-L 8080: want [BIND:]PORT:HOST:PORT", ""},
 		{[]string{"-L", "8080:localhost:80"}, nil, "-L 8080:localhost:80: localhost is this machine", ""},
 		{[]string{"-L", "unix:@x:intranet:80"}, nil, "-L unix:@x:intranet:80: ", ""},
+		{[]string{"-L", "unix:/" + strings.Repeat("x", 200) + ":intranet:80"}, nil, "the path has 201 octets", ""},
+		{[]string{"--listen", "unix:/" + strings.Repeat("x", 200)}, nil, "the path has 201 octets", ""},
 		{[]string{"-L", "http:intranet:80"}, nil, `-L http:intranet:80: port "http" is not a number from 0 to 65535`, ""},
 		{[]string{"-R", "8022"}, nil, "-R 8022: want PORT:HOST:PORT", ""},
 		{[]string{"-R", "127.0.0.1:8022:localhost:22"}, nil, "always listens on the address in the tunnel", ""},
@@ -251,7 +253,7 @@ func TestUsage(t *testing.T) {
 			}
 		})
 	}
-	if got := try(t.Context(), nil); got.code != exitUsage || !strings.Contains(got.stderr, "no command given") {
+	if got := try(t.Context(), nil, []string{}...); got.code != exitUsage || !strings.Contains(got.stderr, "no command given") {
 		t.Errorf("no arguments: got %+v", got)
 	}
 }

@@ -151,6 +151,7 @@ func TestEveryFlagIsAKey(t *testing.T) {
 
 // Command line before environment before profile before defaults.
 func TestPrecedence(t *testing.T) {
+	t.Setenv("HOME", t.TempDir()) // there may be none
 	path := writeConfig(t, `
 mtu = 1001
 memory = "small"

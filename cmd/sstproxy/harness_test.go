@@ -208,10 +208,15 @@ func (c *command) down(t *testing.T) {
 	}
 }
 
-// shortDir is a directory for socket files, whose paths must be short.
+// shortDir is a directory for socket files. Their paths must be short, which that
+// of t.TempDir is not, nor is what some systems have in TMPDIR.
 func shortDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "s")
+	parent := os.TempDir()
+	if len(parent) > 64 {
+		parent = "/tmp"
+	}
+	dir, err := os.MkdirTemp(parent, "s")
 	if err != nil {
 		t.Fatal(err)
 	}

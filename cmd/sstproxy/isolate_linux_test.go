@@ -148,6 +148,9 @@ func copyFile(t *testing.T, from, to string) {
 	if err == nil {
 		err = os.WriteFile(to, b, 0o755)
 	}
+	if err == nil {
+		err = os.Chmod(to, 0o755) // whatever the umask
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
