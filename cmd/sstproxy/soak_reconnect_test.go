@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"testing"
+	"time"
 
 	"sstproxy/tunnel/sstp"
 	"sstproxy/tunnel/tunneltest"
@@ -11,7 +12,7 @@ import (
 // A thousand sessions, one after the other: a connection through the tunnel
 // lives through all of them, and nothing grows.
 func TestThousandReconnects(t *testing.T) {
-	s := startSoak(t, 1)
+	s := startSoak(t, 1, 15*time.Second, patience)
 	c, err := s.load.dial(s.load.proxies[0], s.load.name("echo")+":7")
 	if err != nil {
 		t.Fatal(err)
