@@ -160,6 +160,11 @@ func reset(c any) {
 	}
 }
 
+// tlsHandshake is the first octet of TLS, which is not served. Who is told that
+// this is a proxy behind TLS (https://) learns at once that it is not, while
+// net/http would wait for the end of a line.
+const tlsHandshake = 22
+
 // serve finds out what the client speaks and serves it, if the listener does.
 func (s *Server) serve(c *clientConn, m Mode) {
 	by := time.Now().Add(s.cfg.HandshakeTimeout)
@@ -171,9 +176,10 @@ func (s *Server) serve(c *clientConn, m Mode) {
 		c.Close()
 		return
 	}
+	tls := first[0] == tlsHandshake
 	socks := first[0] == socksVersion5 || first[0] == socksVersion4
 	switch {
-	case socks && m == ModeHTTP, !socks && m == ModeSOCKS5:
+	case tls, socks && m == ModeHTTP, !socks && m == ModeSOCKS5:
 		s.cfg.Logger.Debug("protocol not served here", "peer", c.RemoteAddr(), "mode", m)
 		c.Close()
 	case socks:

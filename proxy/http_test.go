@@ -166,7 +166,6 @@ func TestBadRequests(t *testing.T) {
 		"unknown encoding":     {"POST http://h.test/ HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: xchunked\r\n\r\n", 501, ""},
 		"folded field":         {"GET http://h.test/ HTTP/1.1\r\nHost: h\r\nA : b\r\n\r\n", 400, ""},
 		"HTTP/2 preface":       {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 421, ""},
-		"TLS ClientHello":      {"\x16\x03\x01\x00\x05hello\r\n\r\n", 400, ""},
 		"header bomb":          {"GET http://h.test/ HTTP/1.1\r\nHost: h\r\nX: " + strings.Repeat("x", 80<<10) + "\r\n\r\n", 431, ""},
 		"TRACE max-forwards":   {"TRACE http://h.test/ HTTP/1.1\r\nHost: h\r\nMax-Forwards: 0\r\n\r\n", 405, "TRACE"},
 		"OPTIONS max-forwards": {"OPTIONS http://h.test/ HTTP/1.1\r\nHost: h\r\nMax-Forwards: 0\r\n\r\n", 200, ""},

@@ -108,12 +108,17 @@ func TestSOCKSBytes(t *testing.T) {
 	}
 }
 
-// TestOneProtocol: a client of the other protocol is not kept waiting.
+// TestOneProtocol: a client of another protocol, be it TLS, is not kept waiting.
 func TestOneProtocol(t *testing.T) {
-	for m, first := range map[Mode]string{ModeSOCKS5: "G", ModeHTTP: "\x05\x01\x00"} {
-		f := serve(t, Config{Dial: (&dials{}).dial}, m)
+	for _, tt := range []struct {
+		m     Mode
+		first string
+	}{
+		{ModeSOCKS5, "G"}, {ModeHTTP, "\x05\x01\x00"}, {ModeAuto, "\x16\x03\x01"}, {ModeHTTP, "\x16\x03\x01"},
+	} {
+		f := serve(t, Config{Dial: (&dials{}).dial}, tt.m)
 		c := connect(t, f.addr)
-		write(t, c, first)
+		write(t, c, tt.first)
 		wantEOF(t, c)
 	}
 }
