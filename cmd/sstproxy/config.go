@@ -86,7 +86,8 @@ func loadConfig(path string) (*configFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, withoutPath(err))
 	}
-	return parseConfig(path, text)
+	// Editors on Windows begin a file of UTF-8 with a byte order mark.
+	return parseConfig(path, bytes.TrimPrefix(text, []byte("\ufeff")))
 }
 
 // parseConfig reads the text of a configuration file; path is for messages. Its

@@ -23,6 +23,14 @@ func writeConfig(t *testing.T, text string) (path string) {
 	return path
 }
 
+// Windows' editor begins its files with a byte order mark.
+func TestConfigByteOrderMark(t *testing.T) {
+	path := writeConfig(t, "\ufeff[work]\nserver = 'vpn.example.com'\nuser = 'alice'\n")
+	if got := try(t.Context(), nil, "config", "check", path); got.code != exitOK || !strings.Contains(got.stdout, "1 good: work") {
+		t.Errorf("got %+v", got)
+	}
+}
+
 // Each fault of a file is told with its line, and what would be right.
 func TestConfigFaults(t *testing.T) {
 	const profile = "[work]\nserver = 'vpn.example.com'\nuser = 'alice'\n"
