@@ -161,7 +161,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 		err := k.once(ctx)
 		if ctx.Err() != nil {
 			err = nil
-		} else if wait, cause, again := k.again(err); again && k.pause(ctx, wait, cause) {
+		} else if wait, again := k.again(err); again && k.pause(ctx, wait, err) {
 			continue
 		} else if ctx.Err() != nil {
 			err = nil
@@ -192,32 +192,28 @@ func (k *Keeper) once(ctx context.Context) error {
 	return err
 }
 
-// again tells whether to try once more after err, how long to wait before, and
-// what to call the cause meanwhile.
-func (k *Keeper) again(err error) (wait time.Duration, cause error, ok bool) {
+// again tells whether to try once more after err, and how long to wait before.
+func (k *Keeper) again(err error) (wait time.Duration, ok bool) {
 	state, _ := k.State()
 	switch {
-	case k.mayBeHeld(err):
-		wait, k.lost = time.Until(k.lost.Add(noticeTime)), time.Time{}
-		cause = fmt.Errorf("%w: %w", ErrSessionHeld, err)
-		return wait, cause, k.inTime(wait)
 	case Permanent(err), isA[*hookError](err):
-		return 0, err, false
+		return 0, false
 	case errors.Is(err, ErrReconnect): // no loss, and no failure
-		return 0, err, true
+		return 0, true
 	case isA[*abandonedError](err): // neither
 		k.upset = time.Now()
 		wait = max(0, time.Until(k.begun.Add(k.patience)))
 		k.patience = min(2*k.patience, maxDelay)
 		if k.cfg.GiveUpAfter == 0 {
-			return wait, err, true
+			return wait, true
 		}
 	case state.Up == 0 && !k.cfg.KeepTrying && !k.unsettled(err):
-		return 0, err, false
+		return 0, false
 	default:
 		wait = k.backoff.next(rand.Float64())
 	}
-	return wait, err, k.inTime(wait)
+	left, bounded := k.left()
+	return wait, !bounded || wait < left
 }
 
 // unsettledTime is how long a machine that woke up, or changes its network, may
@@ -230,21 +226,15 @@ func (k *Keeper) unsettled(err error) bool {
 	return OriginOf(err).By == PartyHost && !k.upset.IsZero() && time.Since(k.upset) < unsettledTime
 }
 
-// inTime tells whether the tunnel may be down for another wait.
-func (k *Keeper) inTime(wait time.Duration) bool {
-	left, bounded := k.left()
-	return !bounded || wait < left
-}
-
 // noticeTime is how long a server may take to notice that a client is gone:
 // two hello intervals ([MS-SSTP] 3.1.2.3), and some time to tell others. It is
 // 20 s for SoftEther and 61 s for accel-ppp.
 const noticeTime = 150 * time.Second
 
 // mayBeHeld tells whether a server that refuses the login may do so because it
-// holds the session that was lost, and allows one. It took the same password
-// before, so one more attempt does not lead towards a locked account: the login
-// that made the lost session has set the count back.
+// holds the session that was lost, and allows one: it took the same password
+// before. It is not tried again all the same, for what else it may mean leads
+// towards a locked account.
 func (k *Keeper) mayBeHeld(err error) bool {
 	auth, ok := errors.AsType[*ppp.AuthError](err)
 	return ok && (auth.Failure.Code == 0 || auth.Failure.Code == wrongCredentials) &&
@@ -285,7 +275,7 @@ func (k *Keeper) pause(ctx context.Context, wait time.Duration, cause error) boo
 		case <-k.kick:
 			return true
 		case e := <-k.host:
-			if errors.Is(cause, ErrSessionHeld) || errors.Is(cause, ErrAddressHeld) && e.Slept == 0 {
+			if errors.Is(cause, ErrAddressHeld) && e.Slept == 0 {
 				continue // the server needs its time all the same
 			}
 			k.backoff.failures = min(k.backoff.failures, 1)
@@ -340,6 +330,9 @@ func (k *Keeper) connect(ctx context.Context) (*Session, error) {
 	k.avoid = ""
 	if ok && !isA[*abandonedError](err) {
 		k.avoid = failed.Peer // of several addresses, another may lead to a server that works
+	}
+	if k.mayBeHeld(err) {
+		err = fmt.Errorf("%w: %w", ErrSessionHeld, err)
 	}
 	return s, err
 }

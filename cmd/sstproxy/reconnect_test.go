@@ -149,8 +149,7 @@ func TestToldThatItIsDown(t *testing.T) {
 	}
 }
 
-// What must not be retried is not, in the middle of a run either. A refusal
-// by 691 may be due to the lost session, and is another matter.
+// What must not be retried is not, in the middle of a run either.
 func TestRefusedLater(t *testing.T) {
 	refuse := make(chan struct{})
 	site := startServer(t, tunneltest.Config{
@@ -162,7 +161,7 @@ func TestRefusedLater(t *testing.T) {
 				return false
 			}
 			if e.Kind == tunneltest.EventReceived && e.Name == "CHAP Response" {
-				c.SendFrame(ppp.ProtoCHAP, ppp.Packet{Code: 4, Identifier: e.Packet[6+4+1], Data: []byte("E=647 R=0 V=3")})
+				c.SendFrame(ppp.ProtoCHAP, ppp.Packet{Code: 4, Identifier: e.Packet[6+4+1], Data: []byte("E=691 R=0 V=3")})
 				return true
 			}
 			return false
@@ -172,7 +171,7 @@ func TestRefusedLater(t *testing.T) {
 	c.proxyURL(t, "http://")
 	close(refuse)
 	site.Line().Reset()
-	wantFailure(t, c.end(t), exitRefused, "error 647", "enable")
+	wantFailure(t, c.end(t), exitRefused, "error 691", "nothing is retried")
 }
 
 // Each login has a password of its own, read from the same place when it is due.

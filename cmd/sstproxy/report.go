@@ -156,11 +156,8 @@ func explain(err error) report {
 	case errors.Is(err, sstp.ErrNotHTTP), errors.Is(err, sstp.ErrReplyTooLarge):
 		return failed("what answers the SSTP request is no SSTP server", sstp.ReplyHint(err))
 
-	case errors.Is(err, tunnel.ErrSessionHeld):
-		return failed("the server refuses the login that it took before: it may still hold the session that was lost, and allow no second one",
-			"wait until the next try, which is the only one")
 	case errors.As(err, &auth):
-		return explainAuth(auth)
+		return explainAuth(auth, errors.Is(err, tunnel.ErrSessionHeld))
 	case errors.Is(err, tunnel.ErrNetworkChanged):
 		return failed("this machine has left the network over which it reached the server", hintNet)
 	case errors.Is(err, tunnel.ErrSlept):

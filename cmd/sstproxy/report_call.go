@@ -27,8 +27,9 @@ func explainBinding(e *tunnel.BindingError) report {
 		"the server sees another TLS connection than this program, as when a proxy that opens TLS stands between; or the server got no keys from what it checks accounts with: ask the administrator")
 }
 
-// explainAuth says why the server refused the credentials.
-func explainAuth(e *ppp.AuthError) report {
+// explainAuth says why the server refused the credentials. If it took them for
+// the session before, it may be that it holds that one.
+func explainAuth(e *ppp.AuthError, held bool) report {
 	what := "the server refused the login"
 	switch words := e.Failure.Words(); {
 	case words != "":
@@ -41,7 +42,12 @@ func explainAuth(e *ppp.AuthError) report {
 	if text := cmp.Or(e.Failure.Message, e.Text); text != "" {
 		what += fmt.Sprintf("; it says %q", text)
 	}
-	return report{what: what, hint: authHint(e.Failure.Code), code: exitRefused}
+	hint := authHint(e.Failure.Code)
+	if held {
+		hint = "it took them before, so it may hold the session that was lost and allow no second one: " +
+			"start again in two minutes; nothing is retried, because servers lock accounts"
+	}
+	return report{what: what, hint: hint, code: exitRefused}
 }
 
 // authHint advises on the error codes of RFC 2759 §6 and SoftEther's own.

@@ -184,7 +184,7 @@ func TestExplain(t *testing.T) {
 		{"lost in set-up", at(tunnel.PhaseLCP, lost(io.EOF)), `closed the connection during the step "lcp"`, "administrator", 1},
 		{"network changed", at(tunnel.PhaseIPCP, fmt.Errorf("%w (%w)", tunnel.ErrNetworkChanged, &tunnel.BindingError{Err: lost(net.ErrClosed)})), "left the network", "network", 1},
 		{"slept", at(tunnel.PhaseTCP, fmt.Errorf("%w (%w)", tunnel.ErrSlept, context.Canceled)), "slept while", "next try", 1},
-		{"session held", fmt.Errorf("%w: %w", tunnel.ErrSessionHeld, chapFailure("E=691 R=0 V=3")), "may still hold the session", "next try", 1},
+		{"session held", fmt.Errorf("%w: %w", tunnel.ErrSessionHeld, chapFailure("E=691 R=0 V=3")), "the password is wrong", "may hold the session that was lost", 3},
 		{"flood", at(tunnel.PhaseUp, tunnel.ErrFlood), "more control packets than any server", "connect again", 1},
 		{"address changed", at(tunnel.PhaseUp, tunnel.ErrAddressChanged), "another address", "connect again", 1},
 		{"MTU changed", at(tunnel.PhaseUp, tunnel.ErrMTUChanged), "packet size", "--mtu", 1},
