@@ -104,32 +104,52 @@ func (s *side) touch() (net.Conn, error) {
 	return c, nil
 }
 
-// rate: connections per second, each opened, used for one octet and closed.
+// rate: connections per second, each opened, used for one octet and closed,
+// beside a plain SOCKS5 proxy that dials the same service without a tunnel.
 func (b *bench) rate() error {
 	progress("connections per second")
-	s, err := b.start(way{client: "sstproxy"})
+	sides, err := b.begin(way{client: "plain"}, way{client: "sstproxy"})
 	if err != nil {
 		return err
 	}
-	defer s.close()
-	var rates []float64
-	var costs [3][]float64
+	defer closeSides(sides)
+	var m [2]turnover
 	for range b.rounds(5) {
-		from := b.spent(s)
-		n, took, err := s.churn(2 * time.Second)
-		if err != nil {
-			return err
+		for i, s := range sides {
+			if err := b.turn(s, &m[i]); err != nil {
+				return err
+			}
 		}
-		rates = append(rates, float64(n)/took.Seconds())
-		for i, d := range b.spent(s) {
-			costs[i] = append(costs[i], float64((d-from[i]).Microseconds())/float64(n))
-		}
-		progress("  %6.0f per second", rates[len(rates)-1])
 	}
-	b.out.absolute("connections through SOCKS5, 64 at a time", "conns_per_second", "per second", median(rates), ">= 5000")
-	b.out.absolute("  CPU of the client", "conn_cpu_us", "us each", median(costs[0]), "")
-	b.out.absolute("  CPU of the server", "conn_cpu_server_us", "us each", median(costs[1]), "")
-	b.out.absolute("  CPU of the load generator", "conn_cpu_load_us", "us each", median(costs[2]), "")
+	plain, tunnel := m[0], m[1]
+	b.out.comparePlain("connections through SOCKS5, 64 at a time", "conns_per_second", "per second", median(plain.rates), median(tunnel.rates), ">= 5000")
+	for i, f := range []struct{ name, key string }{
+		{"client", "conn_cpu_us"}, {"server", "conn_cpu_server_us"}, {"load generator", "conn_cpu_load_us"},
+	} {
+		b.out.comparePlain("  CPU of the "+f.name, f.key, "us each", median(plain.costs[i]), median(tunnel.costs[i]), "")
+	}
+	return nil
+}
+
+// turnover is what opening and closing connections has come to, by round.
+type turnover struct {
+	rates []float64    // per second
+	costs [3][]float64 // us of CPU per connection, of client, server and load generator
+}
+
+// turn adds a round to a side's turnover.
+func (b *bench) turn(s *side, t *turnover) error {
+	from := b.spent(s)
+	n, took, err := s.churn(2 * time.Second)
+	if err != nil {
+		return err
+	}
+	rate := float64(n) / took.Seconds()
+	t.rates = append(t.rates, rate)
+	for i, d := range b.spent(s) {
+		t.costs[i] = append(t.costs[i], float64((d-from[i]).Microseconds())/float64(n))
+	}
+	progress("  %-8s %6.0f per second", s.name, rate)
 	return nil
 }
 

@@ -35,6 +35,14 @@ func (r *report) compareStock(name, key string, stock, tunnel []float64, goal st
 	last.ratio += fmt.Sprintf(" ±%.2f", ratioError(stock, tunnel))
 }
 
+// comparePlain adds a figure where the other side is not raw but a SOCKS5 proxy
+// without a tunnel. The value has a line of its own beside that of the ratio.
+func (r *report) comparePlain(name, key, unit string, plain, tunnel float64, goal string) {
+	r.compare(name, key+"_vs_plain", unit, plain, tunnel, goal)
+	r.rows[len(r.rows)-1].other += " (plain)"
+	tell(key, tunnel)
+}
+
 // compareSSH adds a figure where the other side is not raw but ssh -D.
 func (r *report) compareSSH(name, key, unit string, ssh, tunnel float64, goal string) {
 	r.compare(name, key, unit, ssh, tunnel, goal)

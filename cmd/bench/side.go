@@ -44,7 +44,7 @@ type side struct {
 
 // way says what a side is like.
 type way struct {
-	client string // raw, sstproxy or stock
+	client string // raw, plain, sstproxy or stock
 	path   tunneltest.Path
 	loss   loss // beyond the SSTP server
 }
@@ -107,17 +107,23 @@ func (b *bench) startClient(s *side, w way, target string) (err error) {
 		address, err := s.startSelf(b.self, "raw", target, b.caFile())
 		s.dial = func() (net.Conn, error) { return net.Dial("tcp", address) }
 		return err
+	case "plain":
+		address, err := s.startSelf(b.self, "plain")
+		if err != nil {
+			return err
+		}
+		return s.dialThrough(address, b.far.Plain)
 	case "stock":
 		address, err := s.startSelf(b.self, "stock", target, b.caFile(), w.loss.account())
 		if err != nil {
 			return err
 		}
-		return b.dialThrough(s, address)
+		return s.dialThrough(address, b.far.Service)
 	}
 	if err := b.startProgram(s, target, w.loss.account()); err != nil {
 		return err
 	}
-	return b.dialThrough(s, s.up.proxy)
+	return s.dialThrough(s.up.proxy, b.far.Service)
 }
 
 func (s *side) close() {
@@ -151,12 +157,12 @@ func (s *side) startSelf(self string, args ...string) (address string, err error
 func (b *bench) caFile() string { return filepath.Join(b.dir, "ca.pem") }
 
 // dialThrough lets a side dial the service through a proxy.
-func (b *bench) dialThrough(s *side, address string) error {
+func (s *side) dialThrough(address, service string) error {
 	d, err := proxy.SOCKS5("tcp", address, nil, proxy.Direct)
 	if err != nil {
 		return err
 	}
-	s.dial = func() (net.Conn, error) { return d.Dial("tcp", b.far.Service) }
+	s.dial = func() (net.Conn, error) { return d.Dial("tcp", service) }
 	return nil
 }
 
