@@ -21,7 +21,7 @@ type stream interface {
 
 // clientConn is an accepted connection. It keeps the books of the server, gives
 // out octets that were read too early, and keeps CloseWrite visible through
-// go-socks5 and net/http.
+// net/http.
 type clientConn struct {
 	net.Conn
 	srv     *Server

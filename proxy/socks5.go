@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"net"
 	"net/netip"
 	"strconv"
@@ -212,78 +211,70 @@ func appendAddress(b []byte, ap netip.AddrPort) []byte {
 	return binary.BigEndian.AppendUint16(b, ap.Port())
 }
 
-// handshake lends a connection to go-socks5 for the method negotiation, the
-// authentication and the request. It hands out one octet per Read, so that the
-// library never reads ahead. Once the request is known, what the library writes
-// is its own idea of a reply: it is dropped, because we reply.
-type handshake struct {
-	net.Conn
-	in    *bufio.Reader
-	login func(user, password string) bool
-	req   *socksRequest
-}
-
-// readSOCKS5 is readSOCKS for SOCKS5.
+// readSOCKS5 is readSOCKS for SOCKS5. What is read and how it is understood is
+// go-socks5's business but for the choice of a method, and an address type that
+// the library knows no more of than that it is none.
 func (s *Server) readSOCKS5(c *clientConn, br *bufio.Reader) (socksRequest, error) {
-	ctx := c.bind(context.Background())
-	h := &handshake{Conn: c, in: br, login: func(user, password string) bool {
-		return s.login(ctx, c, user, password)
-	}}
-	cfg := socks5.Config{
-		AuthMethods: []socks5.Authenticator{socks5.UserPassAuthenticator{Credentials: h}},
-		Resolver:    h,
-		Rewriter:    h,
-		Rules:       h,
-		Logger:      log.New(io.Discard, "", 0),
-	}
-	if !s.gate.creds.required() {
-		// The user/password method stays: some clients offer nothing else.
-		cfg.AuthMethods = append(cfg.AuthMethods, socks5.NoAuthAuthenticator{})
-	}
-	lib, err := socks5.New(&cfg)
+	err := s.authenticate(c, br)
 	if err != nil {
 		return socksRequest{}, fmt.Errorf("proxy: socks5: %w", err)
 	}
-	err = lib.ServeConn(h)
-	if h.req == nil {
+	if head, err := br.Peek(4); err == nil && head[0] == socksVersion5 && !knownATYP(head[3]) {
+		_, _ = c.Write(appendReply(nil, replyAddrTypeNotSupported, nil))
+		return socksRequest{}, fmt.Errorf("proxy: socks5: address type %#x", head[3])
+	}
+	r, err := socks5.NewRequest(br)
+	if err != nil {
 		return socksRequest{}, fmt.Errorf("proxy: socks5: %w", err)
 	}
-	return *h.req, nil
-}
-
-// Read implements net.Conn.
-func (h *handshake) Read(b []byte) (int, error) { return h.in.Read(b[:min(len(b), 1)]) }
-
-// Write implements net.Conn.
-func (h *handshake) Write(b []byte) (int, error) {
-	if h.req != nil {
-		return len(b), nil
+	req := socksRequest{version: socksVersion5, command: r.Command, host: r.DestAddr.FQDN, port: r.DestAddr.Port}
+	if len(r.DestAddr.IP) > 0 {
+		req.host = r.DestAddr.IP.String()
 	}
-	return h.Conn.Write(b)
+	return req, nil
 }
 
-// Close implements net.Conn. The library closes when it is done; we are not.
-func (h *handshake) Close() error { return nil }
+func knownATYP(b byte) bool { return b == atypIPv4 || b == atypName || b == atypIPv6 }
+
+// noAcceptableMethods ends a connection (RFC 1928, section 3).
+const noAcceptableMethods = 0xFF
+
+// authenticate picks the first of the client's methods that will do, and does
+// what it asks for (RFC 1928, section 3). User and password always will: some
+// clients offer nothing else.
+func (s *Server) authenticate(c *clientConn, br *bufio.Reader) error {
+	var head [2]byte // VER, NMETHODS
+	if _, err := io.ReadFull(br, head[:]); err != nil {
+		return err
+	}
+	methods := make([]byte, head[1])
+	if _, err := io.ReadFull(br, methods); err != nil {
+		return err
+	}
+	for _, m := range methods {
+		var method socks5.Authenticator
+		switch {
+		case m == socks5.UserPassAuth:
+			method = socks5.UserPassAuthenticator{Credentials: socksLogin{s, c}}
+		case m == socks5.NoAuth && !s.gate.creds.required():
+			method = socks5.NoAuthAuthenticator{}
+		default:
+			continue
+		}
+		_, err := method.Authenticate(br, c)
+		return err
+	}
+	_, _ = c.Write([]byte{socksVersion5, noAcceptableMethods})
+	return socks5.NoSupportedAuth
+}
+
+// socksLogin is how a client logs in.
+type socksLogin struct {
+	srv *Server
+	c   *clientConn
+}
 
 // Valid implements socks5.CredentialStore.
-func (h *handshake) Valid(user, password string) bool { return h.login(user, password) }
-
-// Resolve implements socks5.NameResolver: names stay names.
-func (h *handshake) Resolve(ctx context.Context, _ string) (context.Context, net.IP, error) {
-	return ctx, nil, nil
-}
-
-// Rewrite implements socks5.AddressRewriter. The library calls it for every
-// command before it acts, so here the request is taken.
-func (h *handshake) Rewrite(ctx context.Context, r *socks5.Request) (context.Context, *socks5.AddrSpec) {
-	h.req = &socksRequest{version: socksVersion5, command: r.Command, host: r.DestAddr.FQDN, port: r.DestAddr.Port}
-	if len(r.DestAddr.IP) > 0 {
-		h.req.host = r.DestAddr.IP.String()
-	}
-	return ctx, r.DestAddr
-}
-
-// Allow implements socks5.RuleSet: the library's own part ends here.
-func (h *handshake) Allow(ctx context.Context, _ *socks5.Request) (context.Context, bool) {
-	return ctx, false
+func (l socksLogin) Valid(user, password string) bool {
+	return l.srv.login(l.c.bind(context.Background()), l.c, user, password)
 }
