@@ -162,6 +162,7 @@ type Server struct {
 	buffers   sync.Pool       // *relayBuffer
 	small     sync.Pool       // *smallBuffer
 	udp       datagramCounters
+	crew      *crew // who shakes hands
 
 	mu        sync.Mutex
 	listeners map[net.Listener]struct{}
@@ -190,6 +191,7 @@ func New(cfg Config) *Server {
 		conns:     map[*clientConn]struct{}{},
 		assocs:    map[*association]struct{}{},
 	}
+	s.crew = newCrew(s.closing)
 	s.transport = s.newTransport()
 	s.http = s.newHTTPServer()
 	return s
@@ -281,10 +283,10 @@ func (s *Server) admit(c net.Conn, serve func(*clientConn)) error {
 		cc.Close()
 		return ErrClosed
 	}
-	go func() { // ends with the connection, or when net/http has taken it over
+	s.crew.do(func() { // ends with the connection, or when the relay or net/http has taken it over
 		defer s.leave()
 		serve(cc)
-	}()
+	})
 	return nil
 }
 
