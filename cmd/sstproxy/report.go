@@ -321,6 +321,8 @@ func explainTLS(err error) report {
 	case refused && alert == alertHandshakeFailure:
 		return failed("the server found no common cipher suite or refuses this client",
 			"old servers only offer ciphers that are no longer safe: ask the administrator to enable ECDHE with AES-GCM")
+	case refused && alert == alertCertificateRequired:
+		return failed("the server wants a client certificate", "this program has none to show: ask the administrator to let the account do without")
 	case refused:
 		return failed(fmt.Sprintf("the server refused the TLS handshake: alert %d, %v", uint8(alert), alert), hintAgain)
 	case isLost(err):
@@ -334,9 +336,10 @@ func explainTLS(err error) report {
 
 // The TLS alerts that have a report of their own (RFC 8446 §6.2, RFC 6066 §3).
 const (
-	alertHandshakeFailure tls.AlertError = 40
-	alertProtocolVersion  tls.AlertError = 70
-	alertUnrecognizedName tls.AlertError = 112
+	alertHandshakeFailure    tls.AlertError = 40
+	alertProtocolVersion     tls.AlertError = 70
+	alertUnrecognizedName    tls.AlertError = 112
+	alertCertificateRequired tls.AlertError = 116
 )
 
 // remoteAlert returns the alert a server ended the handshake with. crypto/tls
@@ -356,6 +359,9 @@ func remoteAlert(err error) (tls.AlertError, bool) {
 }
 
 func explainNoReply(err error) report {
+	if _, refused := remoteAlert(err); refused { // in TLS 1.3 the client is judged after its handshake
+		return explainTLS(err)
+	}
 	if isTimeout(err) || !isLost(err) {
 		return failed("the server took the SSTP request and did not answer: "+cause(err),
 			"a reverse proxy in front of it may wait for the body, which has no end: it must pass the TCP stream, not HTTP")

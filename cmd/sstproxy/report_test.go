@@ -115,6 +115,7 @@ func TestExplain(t *testing.T) {
 		{"not http", at(tunnel.PhaseHTTP, fmt.Errorf("sstp: %w", sstp.ErrNotHTTP)), "no SSTP server", "port", 1},
 		{"endless header", at(tunnel.PhaseHTTP, sstp.ErrReplyTooLarge), "no SSTP server", "port", 1},
 		{"eof before the status line", at(tunnel.PhaseHTTP, io.EOF), "closed the connection instead of answering", "limits", 1},
+		{"client certificate", at(tunnel.PhaseHTTP, &net.OpError{Op: "remote error", Err: errors.New(tls.AlertError(116).Error())}), "wants a client certificate", "administrator", 1},
 		{"no reply", at(tunnel.PhaseHTTP, os.ErrDeadlineExceeded), "did not answer", "reverse proxy", 1},
 
 		// SSTP, protocol sheet 2.4.
