@@ -34,30 +34,3 @@ type State struct {
 
 // IsUp tells whether packets move.
 func (s State) IsUp() bool { return s.Status == StatusUp }
-
-// backoff is how long to wait before another attempt.
-type backoff struct{ failures int }
-
-// The first attempt after a loss comes at once, the following ones after these
-// times, less up to a quarter of it by chance, so that the clients of a server
-// that restarts don't return all at once.
-const (
-	firstDelay = time.Second
-	maxDelay   = time.Minute
-)
-
-// stableAfter is the default of KeeperConfig.StableAfter.
-const stableAfter = time.Minute
-
-// next returns the time to wait. chance is in [0, 1).
-func (b *backoff) next(chance float64) time.Duration {
-	b.failures++
-	if b.failures == 1 {
-		return 0
-	}
-	d := maxDelay
-	if shift := b.failures - 2; shift < 6 {
-		d = min(firstDelay<<shift, maxDelay)
-	}
-	return d - time.Duration(chance*float64(d)/4)
-}
