@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -75,8 +76,13 @@ func (f *configFile) names() []string {
 	return names
 }
 
-// loadConfig reads a configuration file.
-func loadConfig(path string) (*configFile, error) {
+// loadConfig reads a configuration file. When ctx ends first, it returns the
+// cause.
+func loadConfig(ctx context.Context, path string) (*configFile, error) {
+	return unless(ctx, func() (*configFile, error) { return readConfig(path) })
+}
+
+func readConfig(path string) (*configFile, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, withoutPath(err))

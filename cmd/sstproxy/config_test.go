@@ -189,7 +189,7 @@ proxy-password-file = "-"
 		args: []string{"connect", "work", "home", "--unknown=1", "--keepalive", "14s"},
 		env:  func(key string) (string, bool) { v, ok := env[key]; return v, ok },
 	}
-	profiles, err := a.profiles(path, []string{"work", "home"}, nil)
+	profiles, err := a.profiles(t.Context(), path, []string{"work", "home"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -285,7 +285,7 @@ func serversOf(env map[string]string, args []string) (string, error) {
 		return "", err
 	}
 	config, _ := cmd.Flags().GetString("config")
-	profiles, err := a.profiles(config, flags.Args(), &o)
+	profiles, err := a.profiles(context.Background(), config, flags.Args(), &o)
 	for _, p := range profiles {
 		words = append(words, fmt.Sprintf("%s %d", p.server, p.options.link.mtu))
 	}
@@ -320,7 +320,7 @@ func TestReadmeConfig(t *testing.T) {
 	}
 	path := writeConfig(t, text)
 	a := &app{env: func(string) (string, bool) { return "", false }}
-	file, err := loadConfig(path)
+	file, err := loadConfig(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}

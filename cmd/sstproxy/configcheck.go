@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -36,8 +37,8 @@ Exit codes: 0 all profiles can be tried, 2 something is wrong.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.checkConfig(args); err != nil {
-				return usage(cmd, err)
+			if err := a.checkConfig(cmd.Context(), args); err != nil {
+				return usageUnlessStopped(cmd, err)
 			}
 			return nil
 		},
@@ -46,7 +47,7 @@ Exit codes: 0 all profiles can be tried, 2 something is wrong.`,
 }
 
 // checkConfig checks the file named by the arguments, or else the default one.
-func (a *app) checkConfig(args []string) error {
+func (a *app) checkConfig(ctx context.Context, args []string) error {
 	path, _ := a.env(envName("config"))
 	if len(args) > 0 {
 		path = args[0]
@@ -56,7 +57,7 @@ func (a *app) checkConfig(args []string) error {
 	if path == "" {
 		return fmt.Errorf("there is no configuration file (%s)", strings.Join(a.configPlaces(), ", "))
 	}
-	file, err := loadConfig(path)
+	file, err := loadConfig(ctx, path)
 	if err != nil {
 		return err
 	}

@@ -47,7 +47,10 @@ Exit codes: 0 stopped on request, 1 not connected or lost, 2 wrong usage,
 		if err := a.applyEnvironment(cmd); err != nil {
 			return err
 		}
-		profiles, err := a.profiles(from.config, args, &o)
+		profiles, err := a.profiles(cmd.Context(), from.config, args, &o)
+		if cmd.Context().Err() != nil {
+			return nil // stopped on request
+		}
 		if err != nil {
 			return usage(cmd, err)
 		}

@@ -28,7 +28,7 @@ tunnel is up, 1 it is not, or nothing answers, 2 wrong usage.`,
 		}
 		i, err := a.instance(cmd.Context(), &o, args)
 		if err != nil {
-			return usage(cmd, err)
+			return usageUnlessStopped(cmd, err)
 		}
 		return a.health(cmd.Context(), i, o.timeout)
 	}

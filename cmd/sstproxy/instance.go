@@ -54,11 +54,11 @@ func atMostProfile(cmd *cobra.Command, args []string) error {
 }
 
 // profile takes the listeners and the login from a profile, if one is named.
-func (o *instanceOptions) profile(a *app, args []string) error {
+func (o *instanceOptions) profile(ctx context.Context, a *app, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	profiles, err := a.profiles(o.from.config, args, new(options))
+	profiles, err := a.profiles(ctx, o.from.config, args, new(options))
 	if err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func (o *instanceOptions) profile(a *app, args []string) error {
 // instance finds the first listener that speaks HTTP, of the profile that args
 // may name or else of the flags, and reads the password.
 func (a *app) instance(ctx context.Context, o *instanceOptions, args []string) (*instance, error) {
-	if err := o.profile(a, args); err != nil {
+	if err := o.profile(ctx, a, args); err != nil {
 		return nil, err
 	}
 	if o.timeout <= 0 {

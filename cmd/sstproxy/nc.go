@@ -93,7 +93,10 @@ func (a *app) nc(cmd *cobra.Command, to string, o *ncOptions) error {
 	if err != nil {
 		return usage(cmd, err)
 	}
-	own, err := a.ownProfile(o)
+	own, err := a.ownProfile(cmd.Context(), o)
+	if cmd.Context().Err() != nil {
+		return nil // stopped on request
+	}
 	if err != nil {
 		return usage(cmd, err)
 	}
@@ -102,6 +105,9 @@ func (a *app) nc(cmd *cobra.Command, to string, o *ncOptions) error {
 	}
 	ctx := cmd.Context()
 	i, err := a.instance(ctx, &o.running, nil)
+	if ctx.Err() != nil {
+		return nil
+	}
 	if err != nil {
 		return usage(cmd, err)
 	}
@@ -118,11 +124,11 @@ func (a *app) nc(cmd *cobra.Command, to string, o *ncOptions) error {
 // ownProfile is what --server names, nil if it names nothing. Of a profile the
 // listeners are where to look for an sstproxy that runs, if it can be asked at
 // one of them.
-func (a *app) ownProfile(o *ncOptions) (*profile, error) {
+func (a *app) ownProfile(ctx context.Context, o *ncOptions) (*profile, error) {
 	if o.server == "" {
 		return nil, nil
 	}
-	profiles, err := a.profiles(o.running.from.config, []string{o.server}, &o.options)
+	profiles, err := a.profiles(ctx, o.running.from.config, []string{o.server}, &o.options)
 	if err != nil {
 		return nil, err
 	}

@@ -86,24 +86,25 @@ func named(where string, err error) error {
 	return fmt.Errorf("%s: %w", where, err)
 }
 
-// unless reads a password, or returns the cause of ctx's end when that comes
-// first: a pipe may never have a writer. The read it leaves behind ends with
-// the process.
-func unless(ctx context.Context, read func() (string, error)) (string, error) {
+// unless reads a password or a file, or returns the cause of ctx's end when that
+// comes first: a pipe may never have a writer. The read it leaves behind ends
+// with the process.
+func unless[T any](ctx context.Context, read func() (T, error)) (T, error) {
 	type answer struct {
-		password string
-		err      error
+		what T
+		err  error
 	}
 	answers := make(chan answer, 1)
 	go func() { // ends with the answer, or with the process
-		password, err := read()
-		answers <- answer{password, err}
+		what, err := read()
+		answers <- answer{what, err}
 	}()
 	select {
 	case got := <-answers:
-		return got.password, got.err
+		return got.what, got.err
 	case <-ctx.Done():
-		return "", context.Cause(ctx)
+		var none T
+		return none, context.Cause(ctx)
 	}
 }
 

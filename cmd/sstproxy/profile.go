@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -36,9 +37,10 @@ func (o *profileOptions) define(fs *pflag.FlagSet) {
 const serverKey = "server"
 
 // profiles finds out what the arguments of connect mean: one SERVER, which o is
-// for, or profiles of the configuration file.
-func (a *app) profiles(config string, args []string, o *options) ([]*profile, error) {
-	file, err := a.configFor(config, args)
+// for, or profiles of the configuration file. When ctx ends while that is read,
+// it returns the cause.
+func (a *app) profiles(ctx context.Context, config string, args []string, o *options) ([]*profile, error) {
+	file, err := a.configFor(ctx, config, args)
 	if err != nil {
 		return nil, err
 	}
@@ -56,14 +58,14 @@ func (a *app) profiles(config string, args []string, o *options) ([]*profile, er
 }
 
 // configFor loads the configuration file if the arguments can need it.
-func (a *app) configFor(config string, args []string) (*configFile, error) {
+func (a *app) configFor(ctx context.Context, config string, args []string) (*configFile, error) {
 	if config == "" && slices.ContainsFunc(args, bareWord) {
 		config = a.findConfig()
 	}
 	if config == "" {
 		return nil, nil
 	}
-	return loadConfig(config)
+	return loadConfig(ctx, config)
 }
 
 func missingProfile(file *configFile) error {

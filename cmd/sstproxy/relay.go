@@ -7,6 +7,8 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
+
+	"github.com/spf13/cobra"
 )
 
 // signalsKey is the context key of a func() that ends what untilSignal does, so
@@ -27,6 +29,15 @@ func stopCode(ctx context.Context) int {
 		}
 	}
 	return exitSignal + int(stopped)
+}
+
+// usageUnlessStopped is usage, unless the command was stopped while it found out
+// what it is to do.
+func usageUnlessStopped(cmd *cobra.Command, err error) error {
+	if ctx := cmd.Context(); ctx.Err() != nil {
+		return &exitStatus{stopCode(ctx)}
+	}
+	return usage(cmd, err)
 }
 
 // exitSignal plus its number is the exit code of shells for a command that a

@@ -93,9 +93,9 @@ server refused the credentials.`,
 		if err := a.applyEnvironment(cmd); err != nil {
 			return err
 		}
-		profiles, err := a.profiles(from.config, args[:1], &o.options)
+		profiles, err := a.profiles(cmd.Context(), from.config, args[:1], &o.options)
 		if err != nil {
-			return usage(cmd, err)
+			return usageUnlessStopped(cmd, err)
 		}
 		o.options = *profiles[0].options
 		if err := o.check(); err != nil {

@@ -257,7 +257,7 @@ func (a *app) completeProfile(cmd *cobra.Command, args []string, _ string) ([]st
 	if path == "" {
 		path = a.findConfig()
 	}
-	file, err := loadConfig(path)
+	file, err := loadConfig(cmd.Context(), path)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}

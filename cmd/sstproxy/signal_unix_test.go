@@ -5,6 +5,8 @@ package main
 import (
 	"os"
 	"os/signal"
+	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -73,4 +75,59 @@ func TestUntilSecond(t *testing.T) {
 		signals <- syscall.SIGTERM
 		<-over
 	})
+}
+
+// TestStoppedAtConfig: the end of a command does not wait for a configuration
+// that comes from a pipe without a writer.
+func TestStoppedAtConfig(t *testing.T) {
+	pipe := mkfifo(t)
+	const stopped = exitSignal + int(syscall.SIGINT)
+	for args, code := range map[string]int{
+		"config check":           stopped,
+		"connect work":           exitOK,
+		"run work -- true":       stopped,
+		"nc host 7 --server w":   exitOK,
+		"wait work":              stopped,
+		"health work":            stopped,
+		"connect vpn.test -u me": exitOK,
+	} {
+		c := start(t, map[string]string{"SSTPROXY_CONFIG": pipe}, strings.Fields(args)...)
+		c.stop()
+		if got := c.end(t); got.code != code || got.stdout+got.stderr != "" {
+			t.Errorf("%s: got %+v, want code %d without a word", args, got, code)
+		}
+	}
+
+	pipe = mkfifo(t)
+	c := spawn(t, "", nil, "config", "check", pipe)
+	w, err := os.OpenFile(pipe, os.O_WRONLY, 0) // waits for the reader
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	c.process.Signal(syscall.SIGTERM)
+	if got := c.end(t); got.code != exitSignal+int(syscall.SIGTERM) || got.stderr != "" {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func mkfifo(t *testing.T) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "vpn.toml")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// What comes from a pipe is a configuration like any other.
+func TestConfigFromPipe(t *testing.T) {
+	pipe := mkfifo(t)
+	c := start(t, nil, "config", "check", pipe)
+	if err := os.WriteFile(pipe, []byte("user = 'alice'\n[work]\nserver = 'vpn.test'\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.end(t); got.code != exitOK || !strings.Contains(got.stdout, "1 good: work") {
+		t.Errorf("got %+v", got)
+	}
 }

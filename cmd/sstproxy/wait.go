@@ -54,7 +54,7 @@ is so far, 1 it was not in time, 2 wrong usage.`,
 		}
 		i, err := a.instance(cmd.Context(), &o.instanceOptions, args)
 		if err != nil {
-			return usage(cmd, err)
+			return usageUnlessStopped(cmd, err)
 		}
 		return o.wait(cmd.Context(), i)
 	}
