@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -279,7 +280,7 @@ func (a *app) pipe(c *client, to string) func(context.Context, tunnel.Info, *net
 			return context.Cause(ctx)
 		}
 		if err != nil {
-			return &reachError{to: to, reason: proxy.Reason(err)}
+			return &reachError{to: to, reason: proxy.Reason(err), down: errors.Is(err, syscall.ENETDOWN)}
 		}
 		if err := a.relay(ctx, conn, to); err != nil {
 			return err
@@ -301,6 +302,7 @@ func (a *app) relay(ctx context.Context, conn net.Conn, to string) error {
 type reachError struct {
 	to     string
 	reason string // in words
+	down   bool   // because the tunnel is
 	err    error  // of a connection that had been open, else nil
 }
 
@@ -314,8 +316,11 @@ func (e *reachError) Error() string {
 func (e *reachError) Unwrap() error { return e.err }
 
 func (e *reachError) hint() string {
-	if e.err != nil {
+	switch {
+	case e.err != nil:
 		return "the other end, or something between, has reset it: try again"
+	case e.down:
+		return hintNet
 	}
 	return "check HOST and PORT; a name is looked up in the tunnel, never on this machine"
 }

@@ -242,10 +242,9 @@ func (i *instance) up(ctx context.Context) (*status, error) {
 	if err != nil || s.isUp() {
 		return s, err
 	}
-	e := &instanceError{what: fmt.Sprintf("the tunnel to %s is not up: %s", s.Server, s.Status), hint: "wait, or see the log of the running sstproxy"}
+	e := &instanceError{what: fmt.Sprintf("the tunnel to %s is not up: %s", s.Server, s.Status), hint: s.hint()}
 	if s.Cause != nil {
 		e.what += "; " + s.Cause.What
-		e.hint = s.Cause.Hint
 	}
 	return s, e
 }
@@ -282,7 +281,7 @@ func (i *instance) open(ctx context.Context, destination string) (*instanceConn,
 		return err
 	})
 	if err == nil {
-		err = i.refused(resp, destination)
+		err = i.refused(ctx, resp, destination)
 	}
 	if err != nil {
 		conn.Close()
@@ -292,7 +291,7 @@ func (i *instance) open(ctx context.Context, destination string) (*instanceConn,
 }
 
 // refused tells why the instance did not open a connection, nil if it did.
-func (i *instance) refused(resp *http.Response, destination string) error {
+func (i *instance) refused(ctx context.Context, resp *http.Response, destination string) error {
 	if err := i.refusal(resp); err != nil || resp.StatusCode == http.StatusOK {
 		return err
 	}
@@ -300,7 +299,18 @@ func (i *instance) refused(resp *http.Response, destination string) error {
 	if what == "" {
 		what = fmt.Sprintf("%s: status %s", destination, resp.Status)
 	}
-	return &instanceError{what: what, hint: "check HOST:PORT; --timeout TIME waits longer"}
+	return &instanceError{what: what, hint: i.advice(ctx, resp)}
+}
+
+// advice is the hint for a connection that was refused: where the tunnel is
+// down, it is not the destination that has to be looked at.
+func (i *instance) advice(ctx context.Context, resp *http.Response) string {
+	if resp.StatusCode == http.StatusServiceUnavailable {
+		if s, err := i.status(ctx); err == nil && !s.isUp() {
+			return s.hint()
+		}
+	}
+	return "check HOST:PORT; --timeout TIME waits longer"
 }
 
 // instanceConn is a connection through an instance, with what was read ahead.

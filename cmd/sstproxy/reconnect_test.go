@@ -144,6 +144,11 @@ func TestToldThatItIsDown(t *testing.T) {
 	if status != http.StatusServiceUnavailable || header.Get("Retry-After") == "" || !strings.Contains(body, "the tunnel is down since ") {
 		t.Errorf("got status %d, %v, %q", status, header, body)
 	}
+	refused := try(t.Context(), nil, "nc", demoHost, "80", "--listen", strings.TrimPrefix(proxy, "http://"))
+	wantFailure(t, refused, exitFailed, "the tunnel is down since ", "")
+	if hint := lineWith(refused.stderr, "sstproxy: hint: "); hint == "" || strings.Contains(hint, "HOST:PORT") {
+		t.Errorf("got %q, but the destination is not at fault", hint)
+	}
 	if line := c.stderr.wait(t, "connection lost"); !strings.Contains(line, "by=network layer=TCP") {
 		t.Errorf("got %q", line)
 	}

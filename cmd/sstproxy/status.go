@@ -58,6 +58,14 @@ func statusOf(server string, s tunnel.State) status {
 // isUp tells whether packets move.
 func (s *status) isUp() bool { return s.Status == tunnel.StatusUp.String() }
 
+// hint is what to do about a tunnel that is down.
+func (s *status) hint() string {
+	if s.Cause == nil {
+		return "wait, or see the log of the running sstproxy"
+	}
+	return s.Cause.Hint
+}
+
 // serveStatus answers with the present state.
 func serveStatus(server string, state func() (tunnel.State, <-chan struct{})) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
