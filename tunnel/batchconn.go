@@ -1,6 +1,8 @@
 package tunnel
 
 import (
+	"errors"
+	"io"
 	"net"
 	"sync"
 	"syscall"
@@ -19,6 +21,7 @@ type batchConn struct {
 	in         []byte // read and not yet given out: in[start:end]
 	start, end int
 	hasty      bool // Read does not wait; set by whoever reads
+	ended      bool // TCP did, from the other end
 
 	watch *stallWatch
 
@@ -78,6 +81,7 @@ func (c *batchConn) Read(b []byte) (int, error) {
 		n, err := c.Conn.Read(c.in)
 		c.start, c.end = 0, n
 		if n == 0 {
+			c.ended = errors.Is(err, io.EOF)
 			return 0, err
 		}
 		c.watch.heard()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"sstproxy/tunnel/ppp"
@@ -80,11 +81,24 @@ func (s *Session) note() {
 		}
 		return
 	}
-	if s.cause = s.call.Err(); s.bindingRefused(s.cause) {
-		s.cause = &BindingError{Err: s.cause}
-		return
+	err := s.call.Err()
+	switch {
+	case s.bindingRefused(err):
+		s.cause = &BindingError{Err: err}
+	case isA[*sstp.DisconnectError](err), abortedByPeer(err):
+		s.cause = s.reasoned(s.unanswered(err))
+	default:
+		s.cause = err
 	}
-	s.cause = s.reasoned(s.cause)
+}
+
+// unanswered adds to an end by the server that it came instead of an answer to
+// the credentials, if so: the server refused them, and must not get them again.
+func (s *Session) unanswered(err error) error {
+	if refused := s.link.Unanswered(); refused != nil {
+		return fmt.Errorf("%w: %w", refused, err)
+	}
+	return err
 }
 
 // announcedWindow is how far from its announced end a session may end for that
@@ -137,6 +151,17 @@ func (s *Session) outdated() error {
 		return ErrMTUChanged
 	}
 	return nil
+}
+
+// hungUp takes the end of what can be read. A close_notify is the server's doing;
+// a bare end of TCP, which crypto/tls may take for one, can be the network's.
+func (s *Session) hungUp() {
+	err := s.readErr
+	left := errors.Is(err, io.EOF) && !s.raw.ended
+	if left && s.cause == nil && s.call.Err() == nil && s.link.Unanswered() != nil {
+		s.cause = s.unanswered(err)
+	}
+	s.lost(err)
 }
 
 // lost takes the end of the transport to both layers.

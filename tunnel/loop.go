@@ -212,7 +212,7 @@ func (s *Session) turn(ctx context.Context, quit <-chan struct{}) error {
 	case f, ok := <-s.inbound:
 		s.catchUp()
 		if !ok {
-			s.lost(s.readErr)
+			s.hungUp()
 		} else if s.floods() {
 			s.cut(ErrFlood)
 		} else {

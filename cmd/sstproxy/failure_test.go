@@ -135,6 +135,26 @@ func TestCredentialsRefused(t *testing.T) {
 	}
 }
 
+// A server that ends the session instead of answering the login has refused it,
+// and does not get the password again.
+func TestLoginUnanswered(t *testing.T) {
+	server := startServer(t, tunneltest.Config{
+		Methods: []tunneltest.Method{tunneltest.PAP},
+		Hook: func(c *tunneltest.Conn, e tunneltest.Event) bool {
+			if e.Kind != tunneltest.EventSending || e.Name != "PAP Authenticate-Ack" {
+				return false
+			}
+			c.SendMessage(sstp.Message{Type: sstp.CallDisconnect})
+			return true
+		},
+	})
+	args := connectArgs(server.Addr().String(), caFile(t, server.CA()), "--allow-pap", "--keep-trying")
+	wantFailure(t, try(t.Context(), withPassword, args...), 3, "ended the session instead of answering the login", "lock accounts")
+	if n := server.Count(tunneltest.EventCredentials); n != 1 {
+		t.Errorf("the password was sent %d times", n)
+	}
+}
+
 // Certificates that are not accepted, and what accepts them.
 func TestCertificateFailures(t *testing.T) {
 	leaves := []struct {

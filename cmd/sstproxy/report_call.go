@@ -31,6 +31,9 @@ func explainBinding(e *tunnel.BindingError) report {
 // the session before, it may be that it holds that one.
 func explainAuth(e *ppp.AuthError, held bool) report {
 	what := "the server refused the login"
+	if e.Unanswered {
+		what = "the server ended the session instead of answering the login"
+	}
 	switch words := e.Failure.Words(); {
 	case words != "":
 		what += fmt.Sprintf(": %s (error %d)", words, e.Failure.Code)

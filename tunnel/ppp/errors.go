@@ -34,17 +34,21 @@ var (
 )
 
 // AuthError says that the peer refused the credentials: by CHAP Failure, by
-// PAP Nak, or by an LCP Terminate-Request right after they were sent. Trying
+// PAP Nak, or by the end of the session right after they were sent. Trying
 // again with the same ones can lock an account.
 type AuthError struct {
-	Method  Method
-	Failure Failure // MS-CHAPv2 only, else zero
-	Text    string  // the peer's text otherwise; may be empty
+	Method     Method
+	Failure    Failure // MS-CHAPv2 only, else zero
+	Text       string  // the peer's text otherwise; may be empty
+	Unanswered bool    // the peer ended the session instead of answering
 }
 
 func (e *AuthError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "ppp: %v: credentials refused", e.Method)
+	if e.Unanswered {
+		b.WriteString(": the session ended instead of an answer")
+	}
 	if e.Failure.Code != 0 {
 		fmt.Fprintf(&b, ": error %d", e.Failure.Code)
 	}

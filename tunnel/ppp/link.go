@@ -244,6 +244,16 @@ func (l *Link) Authenticated() (hlak [32]byte, ok bool) {
 	return l.auth.hlak, l.auth.done
 }
 
+// Unanswered is what it means if the peer ends the session now: an error if the
+// credentials, or a proof of them, went out and have no answer yet, else nil.
+// SoftEther answers wrong PAP credentials with nothing but the end.
+func (l *Link) Unanswered() *AuthError {
+	if l.phase != PhaseAuthenticate || !l.auth.answered {
+		return nil
+	}
+	return &AuthError{Method: l.auth.method, Unanswered: true}
+}
+
 // ForgetKey clears the HLAK, which is needed once, wherever it is.
 func (l *Link) ForgetKey() {
 	clear(l.auth.hlak[:])

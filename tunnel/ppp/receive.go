@@ -233,9 +233,11 @@ func (l *Link) receiveTerminate(now time.Time, c *control, pkt Packet) {
 // terminated is what an LCP Terminate-Request means. SoftEther answers wrong
 // PAP credentials with nothing else.
 func (l *Link) terminated(text string, code int) error {
+	refused := l.Unanswered()
 	switch {
-	case l.phase == PhaseAuthenticate && l.auth.answered:
-		return &AuthError{Method: l.auth.method, Failure: Failure{Code: code}, Text: text}
+	case refused != nil:
+		refused.Failure.Code, refused.Text = code, text
+		return refused
 	case l.phase == PhaseEstablish && l.lcpOpts.refused:
 		return l.lcpOpts.noCommonAuth()
 	}

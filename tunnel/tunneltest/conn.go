@@ -302,6 +302,9 @@ func (c *Conn) TimeRemaining(d time.Duration, text string) {
 	c.posted.add(func() { c.sendTimeRemaining(d, text) })
 }
 
+// Leave ends TLS with a close_notify, without a word of SSTP.
+func (c *Conn) Leave() { c.posted.add(func() { c.end("left") }) }
+
 // Kill closes TCP without a word to the client.
 func (c *Conn) Kill() { c.wire.Close() }
 
