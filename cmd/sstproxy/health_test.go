@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net"
@@ -111,6 +112,74 @@ func TestHealthLogin(t *testing.T) {
 	c.stop()
 	c.end(t)
 }
+
+// muchTaken is more than the system keeps of what a client does not read, in octets.
+const muchTaken = 64 << 20
+
+// endless answers with a header that has no end, and tells how much of it was
+// taken before the client hung up. At muchTaken it has seen enough.
+func endless(t *testing.T, start, more string) (where proxy.Endpoint, taken <-chan int) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	octets := make(chan int, 1)
+	go func() { // ends with its one client, or the listener
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		sent, err := c.Write([]byte(start))
+		for err == nil && sent < muchTaken {
+			var n int
+			n, err = c.Write([]byte(more))
+			sent += n
+		}
+		octets <- sent
+	}()
+	return proxy.Endpoint{Network: "tcp", Address: l.Addr().String()}, octets
+}
+
+// Who listens in sstproxy's place can't make its client take more and more.
+func TestEndlessAnswer(t *testing.T) {
+	for name, tt := range map[string]struct{ start, more string }{
+		"line":   {"", strings.Repeat("A", 1<<16)},
+		"header": {"HTTP/1.1 200 OK\r\n", strings.Repeat("X-A: "+strings.Repeat("a", 1<<10)+"\r\n", 64)},
+	} {
+		for use, do := range map[string]func(*instance) error{
+			"state": func(i *instance) error { _, err := i.up(t.Context()); return err },
+			"reach": func(i *instance) error { return i.reach(t.Context(), demoHost+":80") },
+		} {
+			t.Run(name+" "+use, func(t *testing.T) {
+				where, taken := endless(t, tt.start, tt.more)
+				if err := do(&instance{where: where}); err == nil || !strings.Contains(err.Error(), "gives no answer") {
+					t.Errorf("got %v, want no answer", err)
+				}
+				if n := <-taken; n >= muchTaken {
+					t.Errorf("%d octets were taken", n)
+				}
+			})
+		}
+	}
+}
+
+// A deadline that passes before its timer is no absent sstproxy.
+func TestInstanceDeadline(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(20*time.Millisecond, cancel)
+	_, err := (&instance{where: proxy.Endpoint{Network: "tcp", Address: "127.0.0.1:9"}}).dial(passed{ctx})
+	if e, ok := errors.AsType[*instanceError](err); !ok || e.absent || !strings.Contains(e.what, "has not answered") {
+		t.Errorf("got %v, want that nobody has answered", err)
+	}
+}
+
+// passed is a context whose deadline has passed, which it has not noticed yet.
+type passed struct{ context.Context }
+
+func (passed) Deadline() (time.Time, bool) { return time.Unix(1, 0), true }
 
 // What is no sstproxy is not taken for one.
 func TestHealthOfStrangers(t *testing.T) {

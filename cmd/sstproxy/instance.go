@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -35,8 +37,11 @@ func (o *instanceOptions) define(fs *pflag.FlagSet, timeout time.Duration) {
 	fs.DurationVar(&o.timeout, "timeout", timeout, "give up after `TIME`")
 }
 
-// maxStatus bounds what is read as a state, in octets.
-const maxStatus = 64 << 10
+// Limits of what is read of an answer, in octets: anybody may listen there.
+const (
+	maxAnswer = 16 << 10 // its header
+	maxStatus = 64 << 10 // a state
+)
 
 // instance is another sstproxy that runs on this machine.
 type instance struct {
@@ -133,7 +138,13 @@ func (e *instanceError) Error() string { return e.what }
 
 func (i *instance) dial(ctx context.Context) (net.Conn, error) {
 	c, err := (&net.Dialer{}).DialContext(ctx, i.where.Network, i.where.Address)
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) {
+		<-ctx.Done() // the dialer, which has no other deadline, was before its timer
+	}
 	if ctx.Err() != nil {
+		if err == nil {
+			c.Close()
+		}
 		return nil, i.silent()
 	}
 	if err != nil {
@@ -162,7 +173,7 @@ func (i *instance) ask(ctx context.Context, req *http.Request) (resp *http.Respo
 	}
 	defer c.Close()
 	err = i.exchange(ctx, c, func() error {
-		if resp, err = answerOn(c, bufio.NewReader(c), req); err == nil {
+		if resp, _, err = answerOn(c, req); err == nil {
 			body, err = io.ReadAll(io.LimitReader(resp.Body, maxStatus))
 		}
 		return err
@@ -178,12 +189,17 @@ func (i *instance) silent() *instanceError {
 	return &instanceError{what: fmt.Sprintf("the sstproxy at %v has not answered", i.where), hint: "see its log"}
 }
 
-// answerOn sends a request and reads the header of the answer.
-func answerOn(c net.Conn, r *bufio.Reader, req *http.Request) (*http.Response, error) {
+// answerOn sends a request and reads the header of the answer. What follows is
+// to be read from the reader.
+func answerOn(c net.Conn, req *http.Request) (*http.Response, *bufio.Reader, error) {
 	if err := req.Write(c); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return http.ReadResponse(r, req)
+	header := &io.LimitedReader{R: c, N: maxAnswer}
+	r := bufio.NewReader(header)
+	resp, err := http.ReadResponse(r, req)
+	header.N = math.MaxInt64
+	return resp, r, err
 }
 
 // exchange does something on a connection to the instance, until ctx ends.
@@ -274,10 +290,10 @@ func (i *instance) open(ctx context.Context, destination string) (*instanceConn,
 	if err != nil {
 		return nil, err
 	}
-	c := &instanceConn{Conn: conn, r: bufio.NewReader(conn)}
+	c := &instanceConn{Conn: conn}
 	var resp *http.Response
 	err = i.exchange(ctx, conn, func() (err error) {
-		resp, err = answerOn(conn, c.r, req)
+		resp, c.r, err = answerOn(conn, req)
 		return err
 	})
 	if err == nil {
