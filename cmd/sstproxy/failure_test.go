@@ -105,6 +105,7 @@ func TestServerFailures(t *testing.T) {
 		{"server without proof", auth(tunneltest.AuthQuirks{OmitsS: true}), nil, 1, "did not prove", "not be the server"},
 		{"binding refused", quirks{SSTP: tunneltest.SSTPQuirks{NoKeys: true}}, nil, 1, "refused the crypto binding", "opens TLS"},
 		{"no address", quirks{NCP: tunneltest.NCPQuirks{NoAddress: true}}, nil, 1, "no IP address", "--request-address"},
+		{"address rejected", quirks{NCP: tunneltest.NCPQuirks{RejectsAddress: true}}, nil, 1, "does not assign an address", "--request-address"},
 		{"no ipcp", quirks{NCP: tunneltest.NCPQuirks{NoIPCP: true}}, nil, 1, "no IP address", "--request-address"},
 	}
 	for _, test := range tests {

@@ -116,6 +116,7 @@ func explain(err error) report {
 		end       *sstp.DisconnectError
 		auth      *ppp.AuthError
 		noAuth    *ppp.NoCommonAuthError
+		address   *ppp.AddressError
 		config    *ppp.ConfigError
 		terminate *ppp.TerminatedError
 		reject    *ppp.RejectedError
@@ -176,6 +177,8 @@ func explain(err error) report {
 			"it may not be the server you think it is; if its certificate is proof enough, --allow-pap accepts it")
 	case errors.Is(err, mschap.ErrNotUTF8):
 		return failed("the password is not valid UTF-8, which MS-CHAPv2 needs", "convert the password file to UTF-8")
+	case errors.As(err, &address):
+		return explainAddress(address)
 	case errors.Is(err, ppp.ErrNoAddress):
 		return failed("the server assigned no IP address",
 			"its address pool may be used up, or the account has none: ask the administrator, or try --request-address ADDRESS")

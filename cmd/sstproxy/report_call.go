@@ -97,6 +97,14 @@ func explainNoCommonAuth(e *ppp.NoCommonAuthError) report {
 		"ask the administrator to permit MS-CHAPv2 for this account")
 }
 
+func explainAddress(e *ppp.AddressError) report {
+	if !e.Addr.IsValid() {
+		return failed("the server does not assign an address", "ask the administrator for one, and give it by --request-address ADDRESS")
+	}
+	return failed(fmt.Sprintf("the server assigned %v, which no interface can have", e.Addr),
+		"its address pool, or the account, is set up wrong: ask the administrator, or try --request-address ADDRESS")
+}
+
 func explainTerminated(e *ppp.TerminatedError) report {
 	what := "the server closed the link"
 	if e.Phase != ppp.PhaseNetwork {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"syscall"
@@ -170,6 +171,8 @@ func TestExplain(t *testing.T) {
 		{"server not proved", at(tunnel.PhaseAuth, ppp.ErrServerNotProved), "did not prove that it knows the password", "not be the server", 1},
 
 		// The link.
+		{"loopback address", at(tunnel.PhaseIPCP, &ppp.AddressError{Addr: netip.MustParseAddr("127.0.0.1")}), "assigned 127.0.0.1, which no interface can have", "--request-address", 1},
+		{"no assignment", at(tunnel.PhaseIPCP, &ppp.AddressError{}), "does not assign an address", "--request-address", 1},
 		{"no address", at(tunnel.PhaseIPCP, ppp.ErrNoAddress), "assigned no IP address", "--request-address", 1},
 		{"no agreement", at(tunnel.PhaseLCP, &ppp.ConfigError{Protocol: ppp.ProtoLCP}), "did not agree on LCP", "log-level debug", 1},
 		{"protocol rejected", at(tunnel.PhaseLCP, &ppp.RejectedError{Protocol: ppp.ProtoCHAP}), "does not speak CHAP", "administrator", 1},

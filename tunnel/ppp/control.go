@@ -38,7 +38,7 @@ type negotiator interface {
 	acked(opts []Option)
 	// nak and reject take the peer's answer to our Request.
 	nak(opts []Option) error
-	reject(opts []Option)
+	reject(opts []Option) error
 }
 
 // verdict is the answer to a Configure-Request: ConfigureAck with all its

@@ -3,6 +3,7 @@ package ppp
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 )
 
@@ -32,6 +33,22 @@ var (
 	// ErrLoop: the peer keeps showing our own magic number (RFC 1661 §6.4).
 	ErrLoop = errors.New("ppp: the link is looped back")
 )
+
+// AddressError says that IPCP gives no address of any use. It wraps
+// ErrNoAddress.
+type AddressError struct {
+	Addr netip.Addr // what the peer assigns; the zero Addr if it rejects the option
+}
+
+func (e *AddressError) Error() string {
+	if !e.Addr.IsValid() {
+		return "ppp: the server does not assign an address"
+	}
+	return fmt.Sprintf("ppp: the server assigned %v, which no interface can have", e.Addr)
+}
+
+// Unwrap returns ErrNoAddress.
+func (e *AddressError) Unwrap() error { return ErrNoAddress }
 
 // AuthError says that the peer refused the credentials: by CHAP Failure, by
 // PAP Nak, or by the end of the session right after they were sent. Trying

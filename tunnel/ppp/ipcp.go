@@ -85,7 +85,9 @@ func (o *ipcpOptions) acked(opts []Option) {
 }
 
 // nak takes the peer's values. A Nak may bring up options we did not ask for
-// (RFC 1661 §5.3): those we know how to use are added.
+// (RFC 1661 §5.3): those we know how to use are added. A peer that has only an
+// address of no use is not asked on; one that says 0.0.0.0 refuses no more than
+// what was asked for.
 func (o *ipcpOptions) nak(opts []Option) error {
 	for _, opt := range opts {
 		switch opt.Type {
@@ -95,13 +97,36 @@ func (o *ipcpOptions) nak(opts []Option) error {
 			}
 		}
 	}
-	return nil
+	if addr, _ := o.get(IPCPAddress); addr.IsUnspecified() {
+		return nil
+	}
+	return o.unusable()
 }
 
-func (o *ipcpOptions) reject(opts []Option) {
+// reject leaves out what the peer rejects. Without the address option there is
+// the wanted one, or none.
+func (o *ipcpOptions) reject(opts []Option) error {
 	for _, opt := range opts {
 		o.ours = slices.DeleteFunc(o.ours, func(v ipcpValue) bool { return v.typ == opt.Type })
 	}
+	if _, asked := o.get(IPCPAddress); asked {
+		return nil
+	}
+	return o.unusable()
+}
+
+// unusable says what is wrong with the address as it stands, nil if nothing is.
+func (o *ipcpOptions) unusable() error {
+	addr, asked := o.get(IPCPAddress)
+	switch {
+	case o.result().Addr.IsValid():
+		return nil
+	case !asked:
+		return &AddressError{}
+	case addr.IsUnspecified():
+		return ErrNoAddress
+	}
+	return &AddressError{Addr: addr}
 }
 
 // forInterface tells whether an IPv4 address can be that of an interface which

@@ -89,4 +89,7 @@ func (o *ipv6cpOptions) nak(opts []Option) error {
 	return nil
 }
 
-func (o *ipv6cpOptions) reject([]Option) { o.rejected = true }
+func (o *ipv6cpOptions) reject([]Option) error {
+	o.rejected = true
+	return nil
+}

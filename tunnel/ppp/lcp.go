@@ -203,7 +203,7 @@ func (o *lcpOptions) nak(opts []Option) error {
 	return nil
 }
 
-func (o *lcpOptions) reject(opts []Option) {
+func (o *lcpOptions) reject(opts []Option) error {
 	for _, opt := range opts {
 		switch opt.Type {
 		case LCPMRU:
@@ -212,6 +212,7 @@ func (o *lcpOptions) reject(opts []Option) {
 			o.magic = 0
 		}
 	}
+	return nil
 }
 
 func (o *lcpOptions) noCommonAuth() error {

@@ -106,7 +106,7 @@ func TestNegotiationFlood(t *testing.T) {
 			t.Fatal("IPCP Naks without end")
 		}
 		_, pkt := parse(t, s.next())
-		s.send(ipcp(ConfigureNak, pkt.Identifier, "0306000000"+hex.EncodeToString([]byte{byte(n)})))
+		s.send(ipcp(ConfigureNak, pkt.Identifier, "03060a0000"+hex.EncodeToString([]byte{byte(n)})))
 	}
 	if e := errorAs[*ConfigError](t, s.l.Err()); e.Protocol != ProtoIPCP || !errors.Is(s.l.Err(), ErrNoAddress) {
 		t.Errorf("got %v", s.l.Err())

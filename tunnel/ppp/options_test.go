@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -77,6 +78,51 @@ func (s *server) grant(address string) {
 	s.send(ipcp(ConfigureNak, 2, address))
 	s.send(ipcp(ConfigureAck, 3, address+zeroIPCP[12:]))
 	s.send(ipcp(ConfigureRequest, 1, gateway))
+}
+
+// An address of no use, and the refusal to give one, end the link at once: a
+// server that goes on from there may take long, and come to nothing.
+func TestUselessAddress(t *testing.T) {
+	for name, tt := range map[string]struct {
+		code Code
+		data string
+		want string
+	}{
+		"loopback":  {ConfigureNak, "03067f000001", "assigned 127.0.0.1, which no interface can have"},
+		"multicast": {ConfigureNak, "0306e0000005", "assigned 224.0.0.5, which"},
+		"broadcast": {ConfigureNak, "0306ffffffff", "assigned 255.255.255.255, which"},
+		"network 0": {ConfigureNak, "030600000001", "assigned 0.0.0.1, which"},
+		"rejected":  {ConfigureReject, zeroIPCP[:12], "does not assign an address"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := connect(t, Config{})
+			s.establish(authMSv2)
+			s.authenticate(1)
+			s.want(ipcp(ConfigureRequest, 2, zeroIPCP))
+			s.send(ipcp(tt.code, 2, tt.data))
+			if e := errorAs[*AddressError](t, s.l.Err()); !errors.Is(e, ErrNoAddress) || !strings.Contains(e.Error(), tt.want) {
+				t.Errorf("got %v, want %q", e, tt.want)
+			}
+		})
+	}
+}
+
+// An address that is asked for is used although the peer rejects the option, and
+// a Nak with 0.0.0.0 is no assignment.
+func TestAddressAskedFor(t *testing.T) {
+	s := connect(t, Config{Addr: netip.MustParseAddr("10.0.0.9")})
+	s.establish(authMSv2)
+	s.authenticate(1)
+	s.want(ipcp(ConfigureRequest, 2, "03060a000009"+zeroIPCP[12:]))
+	s.send(ipcp(ConfigureNak, 2, "030600000000"))
+	s.want(ipcp(ConfigureRequest, 3, zeroIPCP))
+	s.send(ipcp(ConfigureReject, 3, zeroIPCP[:12]))
+	s.want(ipcp(ConfigureRequest, 4, zeroIPCP[12:]))
+	s.send(ipcp(ConfigureAck, 4, zeroIPCP[12:]))
+	s.send(ipcp(ConfigureRequest, 1, gateway))
+	if v4, ok := s.l.IPv4(); !ok || v4.Addr != netip.MustParseAddr("10.0.0.9") {
+		t.Errorf("got %v, error %v", v4, s.l.Err())
+	}
 }
 
 func TestNoAddress(t *testing.T) {

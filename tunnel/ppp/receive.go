@@ -181,6 +181,7 @@ func (l *Link) receiveReply(now time.Time, c *control, pkt Packet, opts []Option
 	if !c.waiting || pkt.Identifier != c.sentID {
 		return
 	}
+	var err error
 	switch pkt.Code {
 	case ConfigureAck:
 		if !EqualOptions(opts, c.sent) {
@@ -190,15 +191,16 @@ func (l *Link) receiveReply(now time.Time, c *control, pkt Packet, opts []Option
 		if !c.subset(opts) {
 			return
 		}
-		c.opts.reject(opts)
+		err = c.opts.reject(opts)
 	case ConfigureNak:
 		if len(opts) == 0 {
 			return
 		}
-		if err := c.opts.nak(opts); err != nil {
-			l.giveUp(now, c, err)
-			return
-		}
+		err = c.opts.nak(opts)
+	}
+	if err != nil {
+		l.giveUp(now, c, err)
+		return
 	}
 	if !c.limit.exchange() {
 		l.giveUp(now, c, &ConfigError{c.proto})

@@ -111,8 +111,8 @@ func (l *Link) layerUp(now time.Time, c *control) {
 	case ProtoLCP:
 		l.startAuth(now)
 	case ProtoIPCP:
-		if !l.ipcpOpts.result().Addr.IsValid() {
-			l.failNCP(now, c, errNoValue)
+		if err := l.ipcpOpts.unusable(); err != nil {
+			l.failNCP(now, c, err)
 			return
 		}
 		l.hadAddress = true
@@ -124,7 +124,7 @@ func (l *Link) layerUp(now time.Time, c *control) {
 	}
 }
 
-// errNoValue is why an NCP is closed that opened without the one value it is
+// errNoValue is why an IPV6CP is closed that opened without the one value it is
 // there for.
 var errNoValue = errors.New("negotiated without the option that matters")
 
@@ -223,9 +223,9 @@ func (c *control) alive() bool { return c.state >= stopping && c.state <= opened
 func (l *Link) noNetwork() error {
 	err := l.ipcp.cause
 	switch {
-	case err == nil || errors.Is(err, errNoValue):
+	case err == nil:
 		return ErrNoAddress
-	case l.hadAddress:
+	case l.hadAddress, errors.Is(err, ErrNoAddress):
 		return err
 	}
 	return fmt.Errorf("%w: %w", ErrNoAddress, err)
