@@ -281,3 +281,10 @@ func TestForwardInUse(t *testing.T) {
 	args := []string{"connect", "vpn.example.com", "-u", "alice", "--listen", "127.0.0.1:0", "-L", port + ":intranet:80"}
 	wantFailure(t, try(t.Context(), nil, args...), exitFailed, "can't listen on 127.0.0.1:"+port+": it is in use", "choose another place with -L")
 }
+
+// Why a socket file can't be made is said once, in the system's words.
+func TestForwardNoDirectory(t *testing.T) {
+	path := filepath.Join(shortDir(t), "missing", "socket")
+	args := []string{"connect", "vpn.example.com", "-u", "alice", "--listen", "127.0.0.1:0", "-L", "unix:" + path + ":intranet:80"}
+	wantFailure(t, try(t.Context(), nil, args...), exitFailed, "can't listen on unix:"+path+": no such file or directory", "the directory is not there")
+}

@@ -262,7 +262,7 @@ func phaseOf(err error) tunnel.Phase {
 }
 
 func explainListen(e *listenError) report {
-	what := fmt.Sprintf("can't listen on %s: %v", e.where, e.err)
+	what := fmt.Sprintf("can't listen on %s: %v", e.where, plainCause(e.err))
 	flag := cmp.Or(e.flag, "--listen HOST:PORT")
 	switch {
 	case errors.Is(e.err, syscall.EADDRINUSE):
@@ -272,6 +272,8 @@ func explainListen(e *listenError) report {
 		return failed(what, "choose a port above 1023, or a directory that is yours, with "+flag)
 	case errors.Is(e.err, syscall.EADDRNOTAVAIL):
 		return failed(what, "the address does not belong to this machine: see "+flag)
+	case errors.Is(e.err, os.ErrNotExist):
+		return failed(what, "the directory is not there: make it, or choose another place with "+flag)
 	}
 	return failed(what, "choose another place with "+flag)
 }
