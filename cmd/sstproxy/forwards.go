@@ -50,24 +50,29 @@ func (o *forwardOptions) open() ([]*forwarding, error) {
 // parse reads -L and -R.
 func (o *forwardOptions) parse() ([]*forwarding, error) {
 	var all []*forwarding
+	taken := map[string]bool{}
+	add := func(text string, f *forwarding, err error) error {
+		if err == nil && taken[f.place()] {
+			err = fmt.Errorf("%s is forwarded twice", f.place())
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", text, err)
+		}
+		taken[f.place()] = f.spec.Network == "unix" || !strings.HasSuffix(f.spec.Listen, ":0")
+		all = append(all, f)
+		return nil
+	}
 	for _, text := range o.local {
 		f, err := localForward(text)
-		if err != nil {
-			return nil, fmt.Errorf("-L %s: %w", text, err)
+		if err := add("-L "+text, f, err); err != nil {
+			return nil, err
 		}
-		all = append(all, f)
 	}
-	taken := map[string]bool{}
 	for _, text := range o.remote {
 		spec, err := forward.ParseRemote(text)
-		if err == nil && taken[spec.Network+spec.Listen] && spec.Listen != ":0" {
-			err = fmt.Errorf("port %s is forwarded twice", strings.TrimPrefix(spec.Listen, ":"))
+		if err := add("-R "+text, &forwarding{spec: spec, remote: true}, err); err != nil {
+			return nil, err
 		}
-		if err != nil {
-			return nil, fmt.Errorf("-R %s: %w", text, err)
-		}
-		taken[spec.Network+spec.Listen] = true
-		all = append(all, &forwarding{spec: spec, remote: true})
 	}
 	return all, nil
 }
