@@ -16,7 +16,7 @@ var libraries = map[string]struct{ used, byTests []string }{
 	".": {[]string{"github.com/armon/go-socks5", "golang.org/x/net/idna", "golang.org/x/sys/unix"},
 		[]string{"golang.org/x/net/proxy"}},
 	"forward": {},
-	"names":   {[]string{"github.com/miekg/dns", "golang.org/x/net/netutil"}, nil},
+	"names":   {[]string{"github.com/miekg/dns"}, nil},
 	"route":   {[]string{"golang.org/x/net/idna"}, []string{"github.com/dop251/goja"}},
 }
 

@@ -29,13 +29,21 @@ func (s *Server) resolve(ctx context.Context, q *dns.Msg) *dns.Msg {
 		return failure(q, choice.Refusal, nil)
 	}
 	up, shared := onward(q)
+	k := keyOf(up)
+	if shared {
+		if m := s.cache.get(k, time.Now()); m != nil {
+			return finish(q, m, nil)
+		}
+	}
+	select {
+	case s.slots <- struct{}{}:
+		defer func() { <-s.slots }()
+	default:
+		return failure(q, dns.RcodeServerFailure, errBusy)
+	}
 	if !shared {
 		m, err := s.ask(ctx, choice.Upstream, up)
 		return finish(q, m, err)
-	}
-	k := keyOf(up)
-	if m := s.cache.get(k, time.Now()); m != nil {
-		return finish(q, m, nil)
 	}
 	return s.join(ctx, q, k, func() *dns.Msg {
 		m, err := s.ask(ctx, choice.Upstream, up)

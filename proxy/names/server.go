@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
-	"golang.org/x/net/netutil"
 )
 
 // Config says how a [Server] works. Only Choose is required.
@@ -29,8 +28,9 @@ type Config struct {
 	// order before the name as it is.
 	Search []string
 
-	// MaxQueries is the number of questions worked on at once; others get
-	// SERVFAIL. 0 = 512.
+	// MaxQueries is the number of questions that wait for a server's answer at
+	// once; others get SERVFAIL, and so does a client with more than a quarter of
+	// so many under way. 0 = 512.
 	MaxQueries int
 
 	// CacheSize bounds the cache, in octets. 0 = 4 MiB.
@@ -57,10 +57,11 @@ const (
 type Server struct {
 	cfg   Config
 	cache *cache
-	slots chan struct{} // an element per question under way
+	slots chan struct{} // an element per question that waits for a server's answer
 
 	mu      sync.Mutex
 	flights map[key]*flight
+	asking  map[netip.AddrPort]int // questions under way, by client
 }
 
 // New returns a server, which starts nothing. It panics if cfg.Choose is nil.
@@ -77,7 +78,10 @@ func New(cfg Config) *Server {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Server{cfg: cfg, cache: newCache(cfg.CacheSize), slots: make(chan struct{}, cfg.MaxQueries), flights: map[key]*flight{}}
+	return &Server{
+		cfg: cfg, cache: newCache(cfg.CacheSize), slots: make(chan struct{}, cfg.MaxQueries),
+		flights: map[key]*flight{}, asking: map[netip.AddrPort]int{},
+	}
 }
 
 // Serve answers on both sockets until ctx ends, which is no error, or one of
@@ -90,7 +94,7 @@ func (s *Server) Serve(ctx context.Context, pc net.PacketConn, l net.Listener) e
 	for _, srv := range []*dns.Server{
 		{PacketConn: pc, Handler: handler, UDPSize: maxUDPQuery},
 		{
-			Listener: netutil.LimitListener(l, maxTCPClients), Handler: handler,
+			Listener: &clients{Listener: l, max: maxTCPClients}, Handler: handler,
 			IdleTimeout: func() time.Duration { return tcpIdleTimeout },
 		},
 	} {
@@ -121,7 +125,11 @@ func (s *Server) Serve(ctx context.Context, pc net.PacketConn, l net.Listener) e
 // serve answers one question.
 func (s *Server) serve(ctx context.Context, w dns.ResponseWriter, q *dns.Msg) {
 	_, udp := w.RemoteAddr().(*net.UDPAddr)
-	m := s.reply(ctx, q, udp)
+	m := failure(q, dns.RcodeServerFailure, errBusy)
+	if from := sender(w.RemoteAddr()); s.enter(from) {
+		m = s.reply(ctx, q, udp)
+		s.leave(from)
+	}
 	wire, err := m.Pack()
 	if err != nil { // a server's strange records
 		m = failure(q, dns.RcodeServerFailure, err)
@@ -137,14 +145,7 @@ func (s *Server) serve(ctx context.Context, w dns.ResponseWriter, q *dns.Msg) {
 
 // reply is the answer to a question, cut to what the client takes.
 func (s *Server) reply(ctx context.Context, q *dns.Msg, udp bool) *dns.Msg {
-	var m *dns.Msg
-	select {
-	case s.slots <- struct{}{}:
-		m = s.answer(ctx, q)
-		<-s.slots
-	default:
-		m = failure(q, dns.RcodeServerFailure, errBusy)
-	}
+	m := s.answer(ctx, q)
 	size := dns.MaxMsgSize
 	if udp {
 		size = dns.MinMsgSize
