@@ -29,15 +29,23 @@ func keepFromCommand(file string) {
 // fromTerminal tells whether a signal comes from the terminal, which gives it to
 // every process in the foreground, the command included. A SIGINT or SIGQUIT
 // that somebody sends to this process alone while it is in the foreground can't
-// be told from that.
+// be told from that. That the terminal is gone is told to the leader of the
+// session, and to the others when that ends, or by a shell.
 func fromTerminal(s os.Signal, had bool) bool {
 	switch s {
 	case syscall.SIGINT, syscall.SIGQUIT:
 		return inForeground()
 	case syscall.SIGHUP:
-		return had && !hasTerminal()
+		return had && !leadsSession() && !hasTerminal()
 	}
 	return false
+}
+
+// leadsSession tells whether this process has begun its session, as what a
+// terminal's window or sshd starts has.
+func leadsSession() bool {
+	leader, err := unix.Getsid(0)
+	return err == nil && leader == os.Getpid()
 }
 
 // hasTerminal tells whether this process has a controlling terminal.
