@@ -107,6 +107,26 @@ func TestUselessAddress(t *testing.T) {
 	}
 }
 
+// Where IPv6 is wanted too, a server that does not answer that either does not
+// keep the cause back for long.
+func TestUselessAddressSilentIPv6(t *testing.T) {
+	s := connect(t, Config{IPv6: true})
+	s.establish(authMSv2)
+	s.authenticate(1)
+	s.want(ipcp(ConfigureRequest, 2, zeroIPCP))
+	s.send(ipcp(ConfigureReject, 2, zeroIPCP[:12]))
+	s.wantAlive()
+	begun := s.now
+	for s.l.Err() == nil {
+		s.wait(time.Second)
+		s.l.Heard(s.now)
+	}
+	errorAs[*AddressError](t, s.l.Err())
+	if d := s.now.Sub(begun); d < 4*time.Second || d > 10*time.Second {
+		t.Errorf("ended after %v", d)
+	}
+}
+
 // An address that is asked for is used although the peer rejects the option, and
 // a Nak with 0.0.0.0 is no assignment.
 func TestAddressAskedFor(t *testing.T) {

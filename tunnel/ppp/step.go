@@ -203,6 +203,11 @@ func (l *Link) failNCP(now time.Time, c *control, err error) {
 	l.networkChanged(now)
 }
 
+// aloneRestarts is how often IPV6CP repeats a Request without IPCP at its side:
+// who waits for the tunnel is to hear soon why there is none, and a server that
+// takes four seconds to begin, as SoftEther does, is still heard.
+const aloneRestarts = 2
+
 // networkChanged looks whether any network protocol is left, and starts IPV6CP
 // in IPCP's place. Without any the link is of no use.
 func (l *Link) networkChanged(now time.Time) {
@@ -210,6 +215,7 @@ func (l *Link) networkChanged(now time.Time) {
 		return
 	}
 	l.startIPv6(now)
+	l.ipv6cp.count = min(l.ipv6cp.count, aloneRestarts)
 	if !l.ipv6cp.alive() && l.phase == PhaseNetwork {
 		l.fail(now, l.noNetwork())
 	}
