@@ -68,8 +68,8 @@ func (s *Segment) sameFlow(o *Segment) bool {
 }
 
 // sameHeaders compares type of service and time to live, acknowledgement,
-// reserved bits, window and options. Flow, fragmentation and flags were compared
-// before.
+// reserved bits, window, urgent pointer and options. Flow, fragmentation and flags
+// were compared before.
 func (s *Segment) sameHeaders(o *Segment) bool {
 	x, y := s.Packet, o.Packet
 	if s.HeaderLen != o.HeaderLen || s.IPLen != o.IPLen {
@@ -83,5 +83,5 @@ func (s *Segment) sameHeaders(o *Segment) bool {
 		return false
 	}
 	x, y = x[s.IPLen:s.HeaderLen], y[s.IPLen:s.HeaderLen]
-	return bytes.Equal(x[8:13], y[8:13]) && bytes.Equal(x[14:16], y[14:16]) && bytes.Equal(x[20:], y[20:])
+	return bytes.Equal(x[8:13], y[8:13]) && bytes.Equal(x[14:16], y[14:16]) && bytes.Equal(x[18:], y[18:])
 }
