@@ -41,6 +41,7 @@ func TestRunCtrlC(t *testing.T) {
 // shell if there is one. Where that is this program, the command hears it too.
 func TestRunTerminalGone(t *testing.T) {
 	needs(t, "sh")
+	needsHangup(t)
 	server := startDemoServer(t)
 	keyboard, terminal := openTerminal(t)
 	c := &command{stdout: newWatched(), stderr: newWatched(), code: make(chan int, 1)}

@@ -36,6 +36,7 @@ func spawnAlone(t *testing.T, args ...string) *command {
 // below it.
 func TestRunSignals(t *testing.T) {
 	needs(t, "sh")
+	needsHangup(t)
 	server := startDemoServer(t)
 	const script = `for s in INT TERM HUP USR1 USR2 QUIT; do trap "echo got-$s" $s; done
 		trap 'n=$((n+1)); echo got-INT-$n; [ $n -lt 3 ] || exit 9' INT

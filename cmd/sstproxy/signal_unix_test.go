@@ -15,8 +15,20 @@ import (
 	"sstproxy/tunnel/tunneltest"
 )
 
+// hangupIgnored: the tests were begun by nohup or its like. The program and what it
+// starts stay deaf to SIGHUP then.
+var hangupIgnored = signal.Ignored(syscall.SIGHUP)
+
+func needsHangup(t *testing.T) {
+	t.Helper()
+	if hangupIgnored {
+		t.Skip("SIGHUP is ignored since before the tests began, as by nohup")
+	}
+}
+
 // SIGHUP makes a new session, SIGUSR1 tells the state.
 func TestReconnectSignal(t *testing.T) {
+	needsHangup(t)
 	site := startSite(t)
 	c := spawn(t, "", []string{"SSTPROXY_PASSWORD=wonderland"}, connectArgs(site.Addr().String(), caFile(t, site.CA()))...)
 	c.proxyURL(t, "http://")
@@ -32,6 +44,7 @@ func TestReconnectSignal(t *testing.T) {
 
 // No signal is lost in a burst of the other.
 func TestSignalBurst(t *testing.T) {
+	needsHangup(t)
 	begun, goOn, reconnects := make(chan struct{}, 10), make(chan struct{}), make(chan struct{}, 1)
 	end := onSignals(func() { reconnects <- struct{}{} }, func() { begun <- struct{}{}; <-goOn }, func() {})
 	defer end()
