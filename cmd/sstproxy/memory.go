@@ -19,9 +19,10 @@ const (
 )
 
 // trimmer gives memory back to the system when the program has started, again
-// when it has connected, and when a burst of connections is over. The collector would leave it for minutes
-// once nothing happens any more: the stacks that grew while a connection was
-// made, what its handshake left behind, and all of those that have been closed.
+// when it has connected, and when a burst of connections is over. The collector
+// would leave it for minutes once nothing happens any more: the stacks that grew
+// while a connection was made, what its handshake left behind, and all of those
+// that have been closed.
 type trimmer struct {
 	free func() // collects and gives back
 
