@@ -232,8 +232,13 @@ func TestRemoteForward(t *testing.T) {
 	if got := halfClosed(t, dialInside(t, stack, addr, 5007), "hello"); got != "got hello" {
 		t.Errorf("got %q", got)
 	}
-	refused := dialInside(t, stack, addr, 5008)
-	if _, err := refused.Read(make([]byte, 1)); !errors.Is(err, netstack.ErrReset) {
+	refused, err := stack.DialContext(t.Context(), "tcp", netip.AddrPortFrom(addr, 5008).String())
+	if err == nil { // else it came before the dial was over
+		t.Cleanup(func() { refused.Close() })
+		refused.SetDeadline(time.Now().Add(patience))
+		_, err = refused.Read(make([]byte, 1))
+	}
+	if !errors.Is(err, netstack.ErrReset) {
 		t.Errorf("nothing there: got %v, want a reset", err)
 	}
 	n := site.Count(tunneltest.EventIPCPOpened)
