@@ -89,21 +89,30 @@ func announce(s *soakSite, _ *rand.Rand) time.Duration {
 type obstacle struct {
 	name string
 	do   func(l *tunneltest.Line, r *rand.Rand, d time.Duration)
+	slow bool // the client gives up an attempt to notice it
 }
 
 func welcome(w tunneltest.Welcome) func(*tunneltest.Line, *rand.Rand, time.Duration) {
 	return func(l *tunneltest.Line, _ *rand.Rand, d time.Duration) { l.Welcome(w, d) }
 }
 
-func obstacles() []obstacle {
-	return []obstacle{
-		{"refused", welcome(tunneltest.WelcomeRefused)},
-		{"reset", welcome(tunneltest.WelcomeReset)},
-		{"closed", welcome(tunneltest.WelcomeClosed)},
-		{"silent", welcome(tunneltest.WelcomeSilence)},
-		{"cut within the handshake", func(l *tunneltest.Line, r *rand.Rand, d time.Duration) {
-			l.Script(tunneltest.Step{Sent: 1 + r.IntN(3000), Do: tunneltest.Fault(1 + r.IntN(3))})
-		}},
+// hindrances are the obstacles there can be; brief leaves out the slow ones.
+func hindrances(brief bool) []obstacle {
+	list := []obstacle{
+		{name: "refused", do: welcome(tunneltest.WelcomeRefused)},
+		{name: "reset", do: welcome(tunneltest.WelcomeReset)},
+		{name: "closed", do: welcome(tunneltest.WelcomeClosed)},
+		{name: "silent", slow: true, do: welcome(tunneltest.WelcomeSilence)},
+		{name: "broken within the handshake", do: within(tunneltest.FaultCut, tunneltest.FaultReset)},
+		{name: "silent within the handshake", slow: true, do: within(tunneltest.FaultHalfOpen)},
+	}
+	return slices.DeleteFunc(list, func(o obstacle) bool { return brief && o.slow })
+}
+
+// within has one of these faults strike somewhere in the next handshake.
+func within(faults ...tunneltest.Fault) func(*tunneltest.Line, *rand.Rand, time.Duration) {
+	return func(l *tunneltest.Line, r *rand.Rand, _ time.Duration) {
+		l.Script(tunneltest.Step{Sent: 1 + r.IntN(3000), Do: faults[r.IntN(len(faults))]})
 	}
 }
 

@@ -49,7 +49,7 @@ func TestSoak(t *testing.T) {
 		dead, patient = 15*time.Second, patience
 	}
 	s := startSoak(t, seed, dead, patient)
-	s.faults = losses(brief)
+	s.faults, s.obstacles = losses(brief), hindrances(brief)
 	s.use()
 	s.run(time.Now().Add(length))
 	s.end()
@@ -59,15 +59,16 @@ func TestSoak(t *testing.T) {
 
 // soak is a run: site, client, load and what was seen of them.
 type soak struct {
-	t      *testing.T
-	seed   uint64
-	random *rand.Rand // of the faults
-	begun  time.Time
-	base   residue // before all else
-	faults []fault
-	site   *soakSite
-	tunnel *observer
-	load   *load
+	t         *testing.T
+	seed      uint64
+	random    *rand.Rand // of the faults
+	begun     time.Time
+	base      residue // before all else
+	faults    []fault
+	obstacles []obstacle
+	site      *soakSite
+	tunnel    *observer
+	load      *load
 
 	stop, stopLoad func()
 	ended          chan error
@@ -199,8 +200,7 @@ func (s *soak) strike() {
 		otherNetwork(s.site, r)
 		k.obstacle = "other address"
 	case chance < 4:
-		list := obstacles()
-		o := list[r.IntN(len(list))]
+		o := s.obstacles[r.IntN(len(s.obstacles))]
 		blocked = time.Duration(300+r.IntN(2700)) * time.Millisecond
 		o.do(line, r, blocked)
 		k.obstacle = o.name
