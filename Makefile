@@ -28,14 +28,11 @@ lint:
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
 
-# Every fuzz target there is, FUZZTIME each.
+# Every fuzz target there is, FUZZTIME each, two at a time.
 fuzz:
-	@set -e; for pkg in $$($(GO) list ./...); do \
-		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
-			echo "fuzz $$pkg $$target $(FUZZTIME)"; \
-			GO="$(GO)" .ci/fuzz $$pkg $$target $(FUZZTIME); \
-		done; \
-	done
+	@for pkg in $$($(GO) list ./...); do \
+		$(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' | sed "s|^|$$pkg |"; \
+	done | GO="$(GO)" FUZZTIME="$(FUZZTIME)" xargs -P 2 -L 1 .ci/fuzz
 
 # The program beside one plain TLS connection, in the same run: all figures, or
 # FIGURES="connect scale"; BENCH=quick takes a minute.

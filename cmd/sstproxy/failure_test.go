@@ -150,7 +150,7 @@ func TestLoginUnanswered(t *testing.T) {
 		},
 	})
 	args := connectArgs(server.Addr().String(), caFile(t, server.CA()), "--allow-pap", "--keep-trying")
-	wantFailure(t, try(t.Context(), withPassword, args...), 3, "ended the session instead of answering the login", "lock accounts")
+	wantFailure(t, try(t.Context(), withPassword, args...), 3, "refused the login, for it ended the session instead of answering", "lock accounts")
 	if n := server.Count(tunneltest.EventCredentials); n != 1 {
 		t.Errorf("the password was sent %d times", n)
 	}

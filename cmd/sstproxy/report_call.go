@@ -32,7 +32,7 @@ func explainBinding(e *tunnel.BindingError) report {
 func explainAuth(e *ppp.AuthError, held bool) report {
 	what := "the server refused the login"
 	if e.Unanswered {
-		what = "the server ended the session instead of answering the login"
+		what += ", for it ended the session instead of answering"
 	}
 	switch words := e.Failure.Words(); {
 	case words != "":
