@@ -52,12 +52,14 @@ type socket struct {
 	failure atomic.Pointer[error]
 }
 
-func (s *socket) init(ep tcpip.Endpoint, queue *waiter.Queue, network string) {
+// init takes over an endpoint. It calls l when there may be something to read,
+// which has to call readNotifier.
+func (s *socket) init(ep tcpip.Endpoint, queue *waiter.Queue, network string, l waiter.EventListener) {
 	s.ep, s.queue, s.network = ep, queue, network
 	s.readable = make(chan struct{}, 1)
 	s.writable = make(chan struct{}, 1)
 	const ended = waiter.EventHUp | waiter.EventErr
-	s.readEntry.Init((*readNotifier)(s), waiter.ReadableEvents|ended)
+	s.readEntry.Init(l, waiter.ReadableEvents|ended)
 	s.writeEntry.Init(waiter.ChannelNotifier(s.writable), waiter.WritableEvents|ended)
 	queue.EventRegister(&s.readEntry)
 	queue.EventRegister(&s.writeEntry)
@@ -145,8 +147,6 @@ func (s *socket) closeBy(prepare func()) error {
 	s.callReadable()
 	s.readDeadline.set(time.Time{}, s.readable) // which also wakes who waits
 	s.writeDeadline.set(time.Time{}, s.writable)
-	s.queue.EventUnregister(&s.readEntry)
-	s.queue.EventUnregister(&s.writeEntry)
 	prepare()
 	s.ep.Close()
 	return nil
@@ -184,6 +184,7 @@ type tcpConn struct {
 	socket
 	reset         atomic.Bool // Close gives up; see SetLinger
 	local, remote net.Addr
+	ends          fourTuple         // = local and remote, from connected on
 	dst           tcpip.SliceWriter // of the read that holds readMu
 	src           bytes.Reader      // of the write that holds writeMu
 
@@ -195,7 +196,7 @@ type tcpConn struct {
 func newTCPConn(ep tcpip.Endpoint, queue *waiter.Queue, s *Stack) *tcpConn {
 	c := &tcpConn{stack: s}
 	c.buffer.Store(s.growth.begin)
-	c.init(ep, queue, "tcp")
+	c.init(ep, queue, "tcp", (*tcpReadNotifier)(c))
 	ep.SocketOptions().SetKeepAlive(true)
 	idle, interval := tcpip.KeepaliveIdleOption(keepaliveIdle), tcpip.KeepaliveIntervalOption(keepaliveInterval)
 	// These cannot fail on a TCP endpoint.
@@ -208,7 +209,10 @@ func newTCPConn(ep tcpip.Endpoint, queue *waiter.Queue, s *Stack) *tcpConn {
 // more if the connection has ended again already.
 func (c *tcpConn) connected(remote netip.AddrPort) {
 	if a, err := c.ep.GetLocalAddress(); err == nil {
-		c.local = net.TCPAddrFromAddrPort(addrPortOf(a))
+		local := addrPortOf(a)
+		c.local = net.TCPAddrFromAddrPort(local)
+		c.ends = fourTupleOf(local, remote)
+		c.stack.ended.remove(c.ends)
 	}
 	c.remote = net.TCPAddrFromAddrPort(remote)
 }

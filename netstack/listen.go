@@ -46,7 +46,7 @@ func (s *Stack) listen(network, address string) (*listener, error) {
 		return nil, errnoOf(terr)
 	}
 	l := &listener{stack: s}
-	l.init(ep, queue, "tcp")
+	l.init(ep, queue, "tcp", (*readNotifier)(&l.socket))
 	if a, terr := ep.GetLocalAddress(); terr == nil {
 		l.addr = net.TCPAddrFromAddrPort(addrPortOf(a))
 	}

@@ -69,6 +69,7 @@ type Stack struct {
 	nextDNS atomic.Uint32 // index of the DNS server that answered last
 	heard   atomic.Int64  // time.Duration on the clock of the last Deliver
 	endings endings
+	ended   ended
 	guard   atomic.Pointer[guard]
 	away    turnedAway
 
@@ -106,6 +107,7 @@ func New(cfg Config) (*Stack, error) {
 		linkChanged: make(chan struct{}, 1),
 		done:        make(chan struct{}),
 	}
+	s.ended.clock = s.clock
 	begin, most, queue := cfg.Memory.limits()
 	s.link.out.limit = queue
 	s.growth.begin = int64(begin)
@@ -143,13 +145,11 @@ func (s *Stack) configure() error {
 	receive, send := s.cfg.Memory.buffers()
 	// Moderation is the auto-tuning of the receive buffer.
 	moderate := tcpip.TCPModerateReceiveBufferOption(true)
-	// A closed connection holds 8 KiB and its port for TIME_WAIT. 10 s
-	// instead of 60 s, and reuse of ports in TIME_WAIT for every destination,
-	// keep many short connections to one server from using up all ports.
-	timeWait := tcpip.TCPTimeWaitTimeoutOption(10 * time.Second)
-	reuse := tcpip.TCPTimeWaitReuseGlobal
+	// See ended. Soon reused ports do no harm: sequence numbers and timestamps
+	// of a new connection begin beyond those of the last (RFC 6191).
+	wait := tcpip.TCPTimeWaitTimeoutOption(endpointTimeWait)
 	options := []tcpip.SettableTransportProtocolOption{
-		&congestion, &sack, receive, send, &moderate, &timeWait, &reuse,
+		&congestion, &sack, receive, send, &moderate, &wait,
 	}
 	if runtime.GOOS == "windows" {
 		// RACK wants finer timers than Windows has: it sees losses that are
@@ -170,6 +170,7 @@ func (s *Stack) configure() error {
 	if err := s.net.SetOption(buffers); err != nil {
 		return fmt.Errorf("netstack: receive buffer: %w", errnoOf(err))
 	}
+	s.net.SetTransportProtocolHandler(tcp.ProtocolNumber, s.answerEnded)
 	if !s.cfg.AnswerPing {
 		// gVisor answers what no handler has taken.
 		take := func(stack.TransportEndpointID, *stack.PacketBuffer) bool { return true }
@@ -191,6 +192,7 @@ func (s *Stack) Close() error {
 		s.link.Close()
 		close(s.done)
 		s.endings.forget()
+		s.ended.close()
 		s.mu.Lock()
 		s.goDown()
 		s.mu.Unlock()

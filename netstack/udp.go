@@ -32,7 +32,7 @@ func newUDPConn(s *Stack, ep tcpip.Endpoint, queue *waiter.Queue, proto tcpip.Ne
 	if proto == header.IPv4ProtocolNumber {
 		unspecified = netip.IPv4Unspecified()
 	}
-	c.init(ep, queue, "udp")
+	c.init(ep, queue, "udp", (*readNotifier)(&c.socket))
 	if a, err := ep.GetLocalAddress(); err == nil {
 		local := addrPortOf(a)
 		if !local.Addr().IsValid() { // bound to no address
@@ -53,7 +53,7 @@ func (c *udpConn) Read(b []byte) (int, error) {
 }
 
 // OnReadable is that of TCP connections: it tells whether a datagram is there,
-// and has f called once, in a goroutine of its own, when there may be one.
+// and has f called once when there may be one.
 func (c *udpConn) OnReadable(f func()) (now bool) { return c.whenReadable(f) }
 
 // ReadFrom reads one datagram and its sender, a *net.UDPAddr.
