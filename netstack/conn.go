@@ -81,7 +81,7 @@ func (s *socket) callReadable() {
 		return // as nearly always
 	}
 	if f := s.onReadable.Swap(nil); f != nil {
-		go (*f)() // ends when its caller's function does
+		(*f)()
 	}
 }
 
@@ -226,8 +226,9 @@ func (c *tcpConn) Read(b []byte) (int, error) {
 }
 
 // OnReadable tells whether there is something to read: data, an end or an
-// error, which the next Read returns. If there is not, it has f called once, in
-// a goroutine of its own, when there may be, or when the connection is closed.
+// error, which the next Read returns. If there is not, it has f called once,
+// when there may be, or when the connection is closed. f must return at once and
+// not touch the connection, which may be locked meanwhile: it tells somebody.
 // Whoever has many idle connections needs neither a goroutine nor a buffer for
 // each of them so. One call at a time; deadlines do not apply.
 func (c *tcpConn) OnReadable(f func()) (now bool) { return c.whenReadable(f) }

@@ -2,9 +2,9 @@ package proxy
 
 import "time"
 
-// crew does things in goroutines that outlive them. A handshake with a dial
-// needs a deep stack, and growing it anew took a twentieth of what a connection
-// costs.
+// crew does things in goroutines that outlive them. A handshake with a dial, and
+// the end of a connection, need deep stacks, and growing them anew took a tenth
+// of what a connection costs.
 type crew struct {
 	next  chan func()     // to one that rests
 	ended <-chan struct{} // none rests any more

@@ -162,7 +162,7 @@ type Server struct {
 	buffers   sync.Pool       // *relayBuffer
 	small     sync.Pool       // *smallBuffer
 	udp       datagramCounters
-	crew      *crew // who shakes hands
+	crew      *crew // who shakes hands and relays
 
 	mu        sync.Mutex
 	listeners map[net.Listener]struct{}

@@ -13,7 +13,7 @@ import (
 type relay struct {
 	srv            *Server
 	client, target stream
-	woken          func()       // = drain, if the target is a notifier
+	woken          func()       // has drain called, if the target is a notifier
 	running        atomic.Int32 // directions that have not ended
 	start          time.Time
 	last           atomic.Int64 // time of the last movement, since start
@@ -25,19 +25,20 @@ type relay struct {
 }
 
 // startRelay moves octets until the end and closes both connections. early goes
-// to the target before anything else from the client. The goroutines are new
-// ones, so that the one that shook hands can end with all it holds.
+// to the target before anything else from the client. That is done in other
+// goroutines, so that the one that shook hands can let go of all it holds.
 func (s *Server) startRelay(client *clientConn, target stream, early []byte) {
 	s.enter()
 	r := &relay{srv: s, client: client, target: target, start: time.Now()}
 	r.running.Store(2)
 	r.allowSilence(s.cfg.IdleTimeout)
 	client.onClose(r.clientClosed)
-	go r.up(early) // ends when either connection is closed
+	s.crew.do(func() { r.up(early) }) // ends when either connection is closed
 	if n, ok := target.(notifier); ok {
-		r.woken = func() { r.drain(n) }
+		drain := func() { r.drain(n) }
+		r.woken = func() { s.crew.do(drain) } // ends when there is nothing to read
 		if n.OnReadable(r.woken) {
-			go r.woken() // ends when there is nothing to read
+			r.woken()
 		}
 		return
 	}
@@ -96,7 +97,7 @@ func (r *relay) pass(dst io.Writer, b []byte, err error) error {
 
 // notifier is a connection that needs no goroutine while there is nothing to
 // read, as those of the tunnel's stack. OnReadable tells whether there is; if
-// not, it has f called once, in a goroutine of its own, when there may be.
+// not, it has f called once when there may be, and f returns at once.
 type notifier interface {
 	io.Reader
 	OnReadable(f func()) (now bool)

@@ -313,7 +313,7 @@ func (n *notified) fill() {
 		n.in.Write(b[:m])
 		n.err = err
 		if n.woken != nil {
-			go n.woken()
+			n.woken()
 			n.woken = nil
 		}
 		n.mu.Unlock()
