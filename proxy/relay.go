@@ -119,9 +119,12 @@ func (r *relay) drain(src notifier) {
 }
 
 // finish passes the end of one direction on, which is io.EOF if it is orderly,
-// and closes both connections if it was the last.
+// and closes both connections if it was the last: no end need be passed on then.
 func (r *relay) finish(dst stream, err error) {
-	r.end(dst, err)
+	last := r.running.Load() == 1
+	if !last || err != io.EOF {
+		r.end(dst, err)
+	}
 	if r.running.Add(-1) > 0 {
 		return
 	}
