@@ -36,29 +36,37 @@ type clientConn struct {
 	busy   bool          // a request is under way
 	idle   *list.Element // in srv.idle, or nil
 	closed bool          // Close was called
-	cancel func()        // ends what is being done for this client, or nil
+	cancel func(error)   // ends what is being done for this client, and says why; or nil
 }
 
-// bind returns a context that ends when the connection is closed. It ends the
-// one it returned before.
+// bind returns a context that ends when the connection is closed, or when the
+// client has left. It ends the one it returned before.
 func (c *clientConn) bind(ctx context.Context) context.Context {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancelCause(ctx)
 	c.onClose(cancel)
 	return ctx
 }
 
-// onClose has f called when the connection is closed, at once if it is. It ends
-// the context that bind returned. The server's mutex is held during f.
-func (c *clientConn) onClose(f func()) {
+// onClose has f called when the connection is closed, at once if it is, or when
+// the client has left, with errClientGone then. It ends the context that bind
+// returned. The server's mutex is held during f.
+func (c *clientConn) onClose(f func(cause error)) {
 	c.srv.mu.Lock()
 	defer c.srv.mu.Unlock()
 	if c.cancel != nil {
-		c.cancel()
+		c.cancel(nil)
 	}
 	if c.closed {
-		f()
+		f(nil)
 	}
 	c.cancel = f
+}
+
+// left ends what is being done for a client that is not there any more.
+func (c *clientConn) left() {
+	c.srv.mu.Lock()
+	defer c.srv.mu.Unlock()
+	c.cancel(errClientGone)
 }
 
 // Read gives out the early octets first.

@@ -429,7 +429,7 @@ func (s *Server) cancel(c *clientConn) {
 	defer s.mu.Unlock()
 	c.closed = true
 	if c.cancel != nil {
-		c.cancel()
+		c.cancel(nil)
 	}
 }
 

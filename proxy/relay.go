@@ -48,7 +48,7 @@ func (s *Server) startRelay(client *clientConn, target stream, early []byte) {
 // clientClosed is called when the client's connection is being closed. If that
 // was by Shutdown, a direction that waits for the target to take something
 // would not notice.
-func (r *relay) clientClosed() {
+func (r *relay) clientClosed(error) {
 	if r.running.Load() > 0 {
 		go r.dropTarget() // which waits for nothing but the stack's locks
 	}

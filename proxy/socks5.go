@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/armon/go-socks5"
@@ -123,27 +124,34 @@ func (s *Server) dialWatched(ctx context.Context, c *clientConn, br *bufio.Reade
 }
 
 // watched does something for a client that waits for it. When the client goes
-// away the context ends, with errClientGone as its cause.
+// away the context, which is the client's (see bind), ends with errClientGone as
+// its cause.
 func watched[T any](ctx context.Context, c *clientConn, br *bufio.Reader, do func(context.Context) (T, error)) (T, error) {
 	return unlessGone(ctx, c, func() bool { return clientGone(br) }, do)
 }
 
+// watchAfter is how long something is done for a client before anybody looks
+// whether that is still there. Most is done by then, and watching costs as much
+// as a dial.
+const watchAfter = 50 * time.Millisecond
+
 // unlessGone is watched with another way to find out: gone reads from the client
 // until it knows that it has left, or is stopped by a read deadline.
 func unlessGone[T any](ctx context.Context, c *clientConn, gone func() bool, do func(context.Context) (T, error)) (T, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	done := make(chan struct{})
-	go func() { // ends with the client, or with the deadline set below
-		defer close(done)
+	var watching sync.WaitGroup
+	watching.Add(1)
+	watch := time.AfterFunc(watchAfter, func() { // ends with the client, or with the deadline set below
+		defer watching.Done()
 		if gone() {
-			cancel(errClientGone)
+			c.left()
 		}
-	}()
+	})
 	result, err := do(ctx)
-	c.SetReadDeadline(time.Unix(1, 0))
-	<-done
-	c.SetReadDeadline(time.Time{})
+	if !watch.Stop() {
+		c.SetReadDeadline(time.Unix(1, 0))
+		watching.Wait()
+		c.SetReadDeadline(time.Time{})
+	}
 	return result, err
 }
 

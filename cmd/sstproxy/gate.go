@@ -72,8 +72,7 @@ const againAfter = 50 * time.Millisecond
 // pass does what needs the tunnel once that is up, and again if it went down
 // meanwhile.
 func pass[T any](ctx context.Context, g *gate, do func() (T, error)) (result T, err error) {
-	patience, cancel := context.WithTimeout(ctx, g.wait)
-	defer cancel()
+	var patience <-chan time.Time
 	for {
 		state, changed := g.keeper.State()
 		var again <-chan time.Time
@@ -84,20 +83,20 @@ func pass[T any](ctx context.Context, g *gate, do func() (T, error)) (result T, 
 			}
 			again = time.After(againAfter)
 		}
+		if patience == nil {
+			patience = time.After(g.wait)
+		}
 		select {
 		case <-changed:
-			continue
 		case <-again:
-			continue
-		case <-patience.Done():
-		}
-		switch {
-		case ctx.Err() != nil:
+		case <-ctx.Done():
 			return result, ctx.Err()
-		case state.IsUp():
-			return result, err
+		case <-patience:
+			if state.IsUp() {
+				return result, err
+			}
+			return result, downError(state)
 		}
-		return result, downError(state)
 	}
 }
 
