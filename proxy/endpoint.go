@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -159,7 +160,11 @@ func (e Endpoint) Exposed() bool {
 // says that it is temporary.
 func (e Endpoint) Listen() (net.Listener, error) {
 	if e.Network != "unix" {
-		l, err := net.Listen(e.Network, e.Address)
+		var c net.ListenConfig
+		if !e.Exposed() {
+			c.KeepAlive = -1 // on this machine no peer vanishes unnoticed
+		}
+		l, err := c.Listen(context.Background(), e.Network, e.Address)
 		if err != nil {
 			return nil, fmt.Errorf("proxy: %w", err)
 		}
