@@ -108,9 +108,10 @@ type Config struct {
 	// browser can have sent.
 	Files map[string]File
 
-	// ConnsChanged, if set, is called when a client's connection has been
-	// accepted or closed, by several goroutines at once. It must not block.
-	ConnsChanged func()
+	// ConnsChanged, if set, is called with 1 when a client's connection has been
+	// accepted and with -1 when it has been closed, by several goroutines at
+	// once. It must not block.
+	ConnsChanged func(by int)
 
 	// Logger gets one debug line per failed request, and info about clients
 	// with wrong credentials. nil = none.
@@ -143,7 +144,7 @@ func (c Config) withDefaults() Config {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	if c.ConnsChanged == nil {
-		c.ConnsChanged = func() {}
+		c.ConnsChanged = func(int) {}
 	}
 	return c
 }
@@ -276,7 +277,7 @@ func (s *Server) admit(c net.Conn, serve func(*clientConn)) error {
 		c.Close()
 		return ErrClosed
 	}
-	s.cfg.ConnsChanged()
+	s.cfg.ConnsChanged(1)
 	s.dropIdle(s.cfg.MaxIdle - 1)
 	cc := &clientConn{Conn: c, srv: s}
 	if !s.add(cc) {
@@ -439,7 +440,7 @@ func (s *Server) remove(c *clientConn) {
 	s.noteBusy(c, true) // no more in the list
 	s.settle()
 	s.mu.Unlock()
-	s.cfg.ConnsChanged()
+	s.cfg.ConnsChanged(-1)
 	<-s.slots
 }
 

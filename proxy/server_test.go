@@ -403,14 +403,15 @@ func TestUnixSocketStale(t *testing.T) {
 
 // TestConnsChanged: each connection is told twice, when it comes and when it goes.
 func TestConnsChanged(t *testing.T) {
-	changes := make(chan struct{}, 8)
+	changes := make(chan int, 8)
 	cfg := holding(t)
-	cfg.ConnsChanged = func() { changes <- struct{}{} }
+	cfg.ConnsChanged = func(by int) { changes <- by }
 	c := socksConnected(t, serve(t, cfg, ModeAuto).addr)
-	wait(t, changes, "the opening")
-	if len(changes) != 0 {
-		t.Errorf("%d changes more than the opening", len(changes))
+	if by := wait(t, changes, "the opening"); by != 1 || len(changes) != 0 {
+		t.Errorf("changed by %d and %d times more, want 1 and no more", by, len(changes))
 	}
 	c.Close()
-	wait(t, changes, "the closing")
+	if by := wait(t, changes, "the closing"); by != -1 {
+		t.Errorf("changed by %d, want -1", by)
+	}
 }

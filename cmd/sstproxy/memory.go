@@ -13,8 +13,8 @@ const (
 	// connections came or went in that time.
 	quiet = 500 * time.Millisecond
 	lull  = burst / 10
-	// remains is how long after that the rest is collected: connections in the
-	// tunnel stay for 10 s when they are closed (TIME_WAIT).
+	// remains is how long after that the rest is collected. The tunnel has
+	// forgotten most of the closed connections by then (TIME-WAIT).
 	remains = 11 * time.Second
 )
 
@@ -22,14 +22,17 @@ const (
 // when it has connected, and when a burst of connections is over. The collector
 // would leave it for minutes once nothing happens any more: the stacks that grew
 // while a connection was made, what its handshake left behind, and all of those
-// that have been closed.
+// that have been closed. Of a burst whose connections have been closed again
+// there is little to collect before the rest, and the next one would need it.
 type trimmer struct {
 	free func() // collects and gives back
 
 	mu    sync.Mutex
-	moved int // connections opened and closed so far
-	seen  int // moved, when it was last looked at
-	rest  int // collections to come
+	moved int  // connections opened and closed so far
+	open  int  // of them
+	seen  int  // moved, when it was last looked at
+	rest  int  // looks to come
+	fresh bool // nothing has been collected yet
 	timer *time.Timer
 	ended bool
 }
@@ -45,18 +48,19 @@ func giveBack() {
 // newTrimmer begins with what the start of the program has left. The caller
 // must stop it. free is called in a goroutine of its own.
 func newTrimmer(free func()) *trimmer {
-	t := &trimmer{free: free, rest: 2}
+	t := &trimmer{free: free, rest: 2, fresh: true}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.timer = time.AfterFunc(quiet, t.look)
 	return t
 }
 
-// count takes note that a connection was opened or closed.
-func (t *trimmer) count() {
+// count takes note that a connection was opened, by is 1, or closed, -1.
+func (t *trimmer) count(by int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.moved++
+	t.open += by
 	if t.moved-t.seen >= burst && t.rest < 2 {
 		t.await()
 	}
@@ -88,10 +92,12 @@ func (t *trimmer) due() bool {
 		return false
 	}
 	t.seen = t.moved
+	worth := t.rest == 1 || t.fresh || t.open >= burst
 	if t.rest--; t.rest > 0 {
 		t.timer.Reset(remains)
 	}
-	return true
+	t.fresh = t.fresh && !worth
+	return worth
 }
 
 // stop ends it; a collection that has begun ends by itself.

@@ -32,7 +32,13 @@ func trims(t *testing.T, f func(*trimmer)) (at []float64) {
 func TestTrimmer(t *testing.T) {
 	move := func(m *trimmer, n int) {
 		for range n {
-			m.count()
+			m.count(1)
+		}
+	}
+	pass := func(m *trimmer, n int) {
+		for range n {
+			m.count(1)
+			m.count(-1)
 		}
 	}
 	after := func(d time.Duration) { <-time.After(d) }
@@ -40,10 +46,20 @@ func TestTrimmer(t *testing.T) {
 		f    func(*trimmer)
 		want []float64
 	}{
-		"start":     {func(*trimmer) {}, []float64{0.5, 11.5}},
-		"few":       {func(m *trimmer) { after(time.Second); move(m, burst-1) }, []float64{0.5, 11.5}},
-		"burst":     {func(m *trimmer) { after(time.Second); move(m, burst) }, []float64{0.5, 1.5, 12.5}},
-		"at start":  {func(m *trimmer) { after(quiet / 2); move(m, burst) }, []float64{1, 12}},
+		"start":               {func(*trimmer) {}, []float64{0.5, 11.5}},
+		"few":                 {func(m *trimmer) { after(time.Second); move(m, burst-1) }, []float64{0.5, 11.5}},
+		"burst":               {func(m *trimmer) { after(time.Second); move(m, burst) }, []float64{0.5, 1.5, 12.5}},
+		"at start":            {func(m *trimmer) { after(quiet / 2); move(m, burst) }, []float64{1, 12}},
+		"closed":              {func(m *trimmer) { after(time.Second); pass(m, burst/2) }, []float64{0.5, 12.5}},
+		"at start and closed": {func(m *trimmer) { pass(m, burst/2) }, []float64{1, 12}},
+		"closed later": {func(m *trimmer) {
+			after(time.Second)
+			move(m, burst)
+			after(20 * time.Second)
+			for range burst {
+				m.count(-1)
+			}
+		}, []float64{0.5, 1.5, 12.5, 32.5}},
 		"in bursts": {func(m *trimmer) { move(m, burst); after(30 * time.Second); move(m, burst) }, []float64{1, 12, 30.5, 41.5}},
 		"long burst": {func(m *trimmer) {
 			after(time.Second)
