@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime"
 	"sync"
 	"time"
 
@@ -134,6 +135,8 @@ func (s *Session) write() {
 			select {
 			case <-s.out.ready:
 			case <-ready:
+				// Who is about to send, too, shares the write.
+				runtime.Gosched()
 			case <-s.stop:
 				stopped = true
 			}

@@ -2,6 +2,7 @@ package tunneltest
 
 import (
 	"errors"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -307,6 +308,7 @@ func (c *Conn) writer() {
 		select {
 		case <-c.out.wake:
 		case <-ready:
+			runtime.Gosched() // who is about to send, too, shares the write
 		}
 	}
 }
