@@ -23,16 +23,26 @@ const bulkBuffer = 256 << 10
 var sunk [256]atomic.Int64
 
 // serve runs the service on l until it is closed. The same code stands at the
-// far end of the tunnel and at the far end of the raw TLS connection.
+// far end of the tunnel and at the far end of the raw TLS connection. Goroutines
+// that are done take the next connection, with the stacks that they have.
 func serve(l net.Listener) {
+	next := make(chan net.Conn)
+	defer close(next)
 	for {
 		c, err := l.Accept()
 		if err != nil {
 			return
 		}
-		go func() { // ends with the connection
-			defer c.Close()
-			answer(c)
+		select {
+		case next <- c:
+			continue
+		default:
+		}
+		go func() { // ends with its connection when l is closed
+			for c := c; c != nil; c = <-next {
+				answer(c)
+				c.Close()
+			}
 		}()
 	}
 }

@@ -32,14 +32,16 @@ type bench struct {
 // side is a way to the far service: a client process, behind a relay if the
 // path is not the bare loopback.
 type side struct {
-	name   string
-	number byte // tells the uploads of the sides apart
-	dial   func() (net.Conn, error)
-	client *process
-	stats  func() (clientStats, error) // nil if the client tells nothing
-	sunk   func() (int64, error)       // octets that uploads have brought to the far end
-	relay  *tunneltest.Relay
-	up     coming // of the program alone
+	name    string
+	number  byte // tells the uploads of the sides apart
+	dial    func() (net.Conn, error)
+	proxy   string // where the client speaks SOCKS5, if it does
+	service string // and what is reached through it
+	client  *process
+	stats   func() (clientStats, error) // nil if the client tells nothing
+	sunk    func() (int64, error)       // octets that uploads have brought to the far end
+	relay   *tunneltest.Relay
+	up      coming // of the program alone
 }
 
 // way says what a side is like.
@@ -163,6 +165,7 @@ func (s *side) dialThrough(address, service string) error {
 		return err
 	}
 	s.dial = func() (net.Conn, error) { return d.Dial("tcp", service) }
+	s.proxy, s.service = address, service
 	return nil
 }
 

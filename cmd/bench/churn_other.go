@@ -1,0 +1,13 @@
+//go:build !unix
+
+package main
+
+import (
+	"errors"
+	"time"
+)
+
+// churn wants poll(2).
+func (s *side) churn(time.Duration, int) (n int, took time.Duration, err error) {
+	return 0, 0, errors.ErrUnsupported
+}
