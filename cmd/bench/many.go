@@ -45,8 +45,8 @@ func (b *bench) scale() error {
 	if err != nil {
 		return err
 	}
-	<-time.After(time.Second) // what opening them left to do is not idleness
-	watch := b.length(10*time.Second, 2*time.Second)
+	<-time.After(2 * time.Second) // what opening them left to do is not idleness
+	watch := b.length(8*time.Second, 2*time.Second)
 	cpu := s.client.cpu()
 	<-time.After(watch)
 	cpu = s.client.cpu() - cpu

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -13,8 +14,8 @@ const (
 	// connections came or went in that time.
 	quiet = 500 * time.Millisecond
 	lull  = burst / 10
-	// remains is how long after that the rest is collected. The tunnel has
-	// forgotten most of the closed connections by then (TIME-WAIT).
+	// remains is how long after that the rest is collected: the connections
+	// that have been closed meanwhile.
 	remains = 11 * time.Second
 )
 
@@ -41,6 +42,7 @@ type trimmer struct {
 // and the parts of the program file that are in memory because they were needed
 // once, above all at the start. What is needed again is mapped again.
 func giveBack() {
+	runtime.GC() // what pools hold outlives one collection
 	debug.FreeOSMemory()
 	unmapProgram()
 }
