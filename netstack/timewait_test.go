@@ -100,6 +100,7 @@ func TestEndedOnly(t *testing.T) {
 	late := func(c net.Conn, flags header.TCPFlags) (reset bool) {
 		t.Helper()
 		over(t, w.a)
+		over(t, w.b) // so that nothing else is answered
 		from, to := c.RemoteAddr().(*net.TCPAddr), c.LocalAddr().(*net.TCPAddr)
 		answers := make(chan header.TCPFlags, 1)
 		w.out.setFilter(func(packet []byte) bool {
