@@ -52,8 +52,8 @@ type socket struct {
 	failure atomic.Pointer[error]
 }
 
-// init takes over an endpoint. It calls l when there may be something to read,
-// which has to call readNotifier.
+// init takes over an endpoint. The endpoint calls l when there may be something to
+// read, and l has to call readNotifier's NotifyEvent.
 func (s *socket) init(ep tcpip.Endpoint, queue *waiter.Queue, network string, l waiter.EventListener) {
 	s.ep, s.queue, s.network = ep, queue, network
 	s.readable = make(chan struct{}, 1)
@@ -103,7 +103,7 @@ func (s *socket) check(d *deadline) error {
 }
 
 // whenReadable tells whether a read would not have to wait; if it would, f is
-// called once when that may have changed.
+// called once when that may have changed, perhaps with the endpoint locked.
 func (s *socket) whenReadable(f func()) (now bool) {
 	s.onReadable.Store(&f)
 	if s.isClosed() || s.ep.Readiness(waiter.ReadableEvents|waiter.EventHUp|waiter.EventErr) != 0 {

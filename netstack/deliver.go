@@ -68,6 +68,9 @@ func (s *Stack) deliverTCP(proto tcpip.NetworkProtocolNumber, b []byte) {
 
 // deliverMerged takes what comes out of merging; its checksums are verified.
 func (s *Stack) deliverMerged(p *offload.Packet) {
+	if s.late(p) {
+		return
+	}
 	proto := header.IPv4ProtocolNumber
 	if p.IPLen == header.IPv6MinimumSize {
 		proto = header.IPv6ProtocolNumber

@@ -50,6 +50,7 @@ func (s *Stack) listen(network, address string) (*listener, error) {
 	if a, terr := ep.GetLocalAddress(); terr == nil {
 		l.addr = net.TCPAddrFromAddrPort(addrPortOf(a))
 	}
+	s.listeners.Add(1)
 	return l, nil
 }
 
@@ -210,7 +211,11 @@ func (l *listener) accept() (*tcpConn, error) {
 
 // Close ends the listener; connections not accepted yet are reset.
 func (l *listener) Close() error {
-	return opError("close", l.network, nil, l.addr, l.close())
+	err := l.close()
+	if err == nil {
+		l.stack.listeners.Add(-1)
+	}
+	return opError("close", l.network, nil, l.addr, err)
 }
 
 // Addr is a *net.TCPAddr with the port really bound.

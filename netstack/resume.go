@@ -195,16 +195,29 @@ func boundWindow(ep *tcp.Endpoint) {
 // senderOf reaches into a connection like withoutRACK; nil if it sends nothing,
 // or there is no such field.
 func senderOf(ep *tcp.Endpoint) *tcp.TCPSenderState {
-	snd := reflect.ValueOf(ep).Elem().FieldByName("snd")
-	if snd.Kind() != reflect.Pointer || snd.IsNil() {
+	at := senderFields()
+	if at.snd == nil {
 		return nil
 	}
-	f := snd.Elem().FieldByName("TCPSenderState")
-	if !f.IsValid() || f.Type() != reflect.TypeFor[tcp.TCPSenderState]() {
+	snd := reflect.ValueOf(ep).Elem().FieldByIndex(at.snd)
+	if snd.IsNil() {
 		return nil
 	}
-	return (*tcp.TCPSenderState)(f.Addr().UnsafePointer())
+	return (*tcp.TCPSenderState)(snd.Elem().FieldByIndex(at.state).Addr().UnsafePointer())
 }
+
+// senderFields finds the fields of senderOf once: by name takes long.
+var senderFields = sync.OnceValue(func() (at struct{ snd, state []int }) {
+	snd, ok := reflect.TypeFor[tcp.Endpoint]().FieldByName("snd")
+	if !ok || snd.Type.Kind() != reflect.Pointer || snd.Type.Elem().Kind() != reflect.Struct {
+		return at
+	}
+	state, ok := snd.Type.Elem().FieldByName("TCPSenderState")
+	if ok && state.Type == reflect.TypeFor[tcp.TCPSenderState]() {
+		at.snd, at.state = snd.Index, state.Index
+	}
+	return at
+})
 
 // giveUp ends the connections of a link that did not come back.
 func (s *Stack) giveUp() {

@@ -70,8 +70,10 @@ type Stack struct {
 	heard   atomic.Int64  // time.Duration on the clock of the last Deliver
 	endings endings
 	ended   ended
-	guard   atomic.Pointer[guard]
-	away    turnedAway
+	// listeners is how many there are, see late.
+	listeners atomic.Int32
+	guard     atomic.Pointer[guard]
+	away      turnedAway
 
 	// mu orders SetLink, LinkDown, Close and what discovery learns. It is
 	// taken before any lock of gVisor and never the other way round: gVisor
@@ -145,8 +147,8 @@ func (s *Stack) configure() error {
 	receive, send := s.cfg.Memory.buffers()
 	// Moderation is the auto-tuning of the receive buffer.
 	moderate := tcpip.TCPModerateReceiveBufferOption(true)
-	// See ended. Soon reused ports do no harm: sequence numbers and timestamps
-	// of a new connection begin beyond those of the last (RFC 6191).
+	// See ended. Soon reused ports do no harm: the timestamps of a new connection
+	// begin beyond those of the last (RFC 6191).
 	wait := tcpip.TCPTimeWaitTimeoutOption(endpointTimeWait)
 	options := []tcpip.SettableTransportProtocolOption{
 		&congestion, &sack, receive, send, &moderate, &wait,
@@ -170,7 +172,7 @@ func (s *Stack) configure() error {
 	if err := s.net.SetOption(buffers); err != nil {
 		return fmt.Errorf("netstack: receive buffer: %w", errnoOf(err))
 	}
-	s.net.SetTransportProtocolHandler(tcp.ProtocolNumber, s.answerEnded)
+	s.net.SetTransportProtocolHandler(tcp.ProtocolNumber, s.unmatched)
 	if !s.cfg.AnswerPing {
 		// gVisor answers what no handler has taken.
 		take := func(stack.TransportEndpointID, *stack.PacketBuffer) bool { return true }

@@ -10,6 +10,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
+
+	"sstproxy/netstack/offload"
 )
 
 const (
@@ -21,20 +23,21 @@ const (
 	// and a port, and a program that opens thousands of connections a second
 	// paid more for those that were over than for those that it used.
 	endpointTimeWait = 100 * time.Millisecond
-	// maxEnded bounds the connections of one generation in ended.
+	// maxEnded bounds the connections of one period in ended; of what comes beyond
+	// that, late segments are reset.
 	maxEnded = 1 << 16
 )
 
 // ended knows the connections that came to TIME-WAIT: all that the peer has sent
-// has arrived, its end included, but it may not know that. In their first or
-// second period of timeWait they are forgotten. Its methods may be called
-// concurrently.
+// has arrived, its end included, but it may not know that. They are forgotten at
+// the end of the period after the one in which they ended. Its methods may be
+// called concurrently.
 type ended struct {
 	clock *stallClock
 
 	mu         sync.Mutex
-	young, old map[fourTuple]struct{} // of this and of the last period
-	timer      tcpip.Timer            // ends the period; nil if there is none
+	young, old map[fourTuple]finalState // of this and of the last period
+	timer      tcpip.Timer              // ends the period; nil if there is none
 	closed     bool
 }
 
@@ -49,17 +52,21 @@ func fourTupleOf(local, remote netip.AddrPort) fourTuple {
 	return fourTuple{local.Addr().As16(), remote.Addr().As16(), local.Port(), remote.Port()}
 }
 
+// finalState is SND.NXT and RCV.NXT of a connection (RFC 9293 3.3.1) that has
+// sent and received all.
+type finalState struct{ snd, rcv uint32 }
+
 // add takes note of a connection, again if it is known.
-func (e *ended) add(t fourTuple) {
+func (e *ended) add(t fourTuple, f finalState) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed || len(e.young) >= maxEnded {
 		return
 	}
 	if e.young == nil {
-		e.young = map[fourTuple]struct{}{}
+		e.young = map[fourTuple]finalState{}
 	}
-	e.young[t] = struct{}{}
+	e.young[t] = f
 	if e.timer == nil {
 		e.timer = e.clock.AfterFunc(timeWait, e.age)
 	}
@@ -85,12 +92,14 @@ func (e *ended) remove(t fourTuple) {
 	delete(e.old, t)
 }
 
-func (e *ended) has(t fourTuple) bool {
+// of returns how a connection ended, if that is known.
+func (e *ended) of(t fourTuple) (f finalState, ok bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	_, young := e.young[t]
-	_, old := e.old[t]
-	return young || old
+	if f, ok = e.young[t]; !ok {
+		f, ok = e.old[t]
+	}
+	return f, ok
 }
 
 // close forgets all, for good.
@@ -107,58 +116,97 @@ func (e *ended) close() {
 // something to read.
 type tcpReadNotifier tcpConn
 
-// NotifyEvent implements waiter.EventListener. The endpoint may be locked. It
-// tells of the beginning of TIME-WAIT, too, even after Close.
+// NotifyEvent implements waiter.EventListener. The endpoint may be locked, and is
+// at the beginning of TIME-WAIT. That is told even after Close.
 func (n *tcpReadNotifier) NotifyEvent(mask waiter.EventMask) {
-	if mask&waiter.EventHUp != 0 && tcp.EndpointState(n.ep.State()) == tcp.StateTimeWait {
-		n.stack.ended.add(n.ends)
+	if ep, ok := n.ep.(*tcp.Endpoint); ok && mask&waiter.EventHUp != 0 && ep.EndpointState() == tcp.StateTimeWait {
+		if snd := senderOf(ep); snd != nil {
+			n.stack.ended.add(n.ends, finalState{uint32(snd.SndNxt), uint32(snd.MaxSentAck)})
+		}
 	}
 	(*readNotifier)(&n.socket).NotifyEvent(mask)
 }
 
-// answerEnded acknowledges what the peer of an ended connection sends again,
-// as an endpoint in TIME-WAIT does (RFC 9293 3.10.7.4). It tells whether the
-// packet, of which gVisor knows no endpoint, is one of those; others are reset.
-//
-// What to acknowledge the segment says itself: everything that the peer ever
-// sent has arrived, and what it acknowledges is our end.
-func (s *Stack) answerEnded(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
-	local, remote := addrOf(id.LocalAddress), addrOf(id.RemoteAddress)
-	segment := header.TCP(pkt.TransportHeader().Slice())
-	flags := segment.Flags()
-	if flags.Contains(header.TCPFlagSyn) || !pkt.RXChecksumValidated ||
-		!s.ended.has(fourTupleOf(netip.AddrPortFrom(local, id.LocalPort), netip.AddrPortFrom(remote, id.RemotePort))) {
+// lateSegment is one for which there may be no endpoint.
+type lateSegment struct {
+	header.TCP
+	local, remote netip.Addr
+	payload       int // octets
+}
+
+func (l lateSegment) ends() fourTuple {
+	return fourTupleOf(netip.AddrPortFrom(l.local, l.DestinationPort()), netip.AddrPortFrom(l.remote, l.SourcePort()))
+}
+
+// unmatched is called for segments of which gVisor knows no endpoint. It tells
+// whether they have been answered; if not, gVisor resets.
+func (s *Stack) unmatched(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
+	return pkt.RXChecksumValidated && s.answerEnded(lateSegment{
+		header.TCP(pkt.TransportHeader().Slice()), addrOf(id.LocalAddress), addrOf(id.RemoteAddress), pkt.Data().Size(),
+	})
+}
+
+// late is unmatched for what a listener would get and reset: gVisor gives it
+// whatever comes to its port and belongs to no other endpoint.
+func (s *Stack) late(p *offload.Packet) bool {
+	if s.listeners.Load() == 0 {
 		return false
 	}
-	length := uint32(pkt.Data().Size())
-	if flags.Contains(header.TCPFlagFin) {
+	l := lateSegment{TCP: header.TCP(p.Header[p.IPLen:]), payload: p.Size - len(p.Header)}
+	if p.IPLen == header.IPv6MinimumSize {
+		l.remote, _ = netip.AddrFromSlice(p.Header[8:24])
+		l.local, _ = netip.AddrFromSlice(p.Header[24:40])
+	} else {
+		l.remote, _ = netip.AddrFromSlice(p.Header[12:16])
+		l.local, _ = netip.AddrFromSlice(p.Header[16:20])
+	}
+	return s.answerEnded(l)
+}
+
+// answerEnded acknowledges what the peer of an ended connection sends again, as
+// an endpoint in TIME-WAIT does (RFC 9293 3.10.7.4). It tells whether the segment
+// is one of those. One of a later connection between the same ends is beyond
+// what is known of the old one.
+func (s *Stack) answerEnded(l lateSegment) bool {
+	f, known := s.ended.of(l.ends())
+	length := uint32(l.payload)
+	if l.Flags().Contains(header.TCPFlagFin) {
 		length++
 	}
-	if length == 0 || !flags.Contains(header.TCPFlagAck) || flags.Contains(header.TCPFlagRst) {
-		return true // RFC 1337: an RST that comes now means nothing
+	const others = header.TCPFlagSyn | header.TCPFlagRst
+	if !known || l.Flags()&others != 0 || !l.Flags().Contains(header.TCPFlagAck) ||
+		int32(l.SequenceNumber()+length-f.rcv) > 0 || int32(l.AckNumber()-f.snd) > 0 {
+		return false
 	}
-	r, terr := s.net.FindRoute(nicID, id.LocalAddress, id.RemoteAddress, pkt.NetworkProtocolNumber, false)
+	if length > 0 { // an ACK wants no answer
+		s.acknowledge(l, f)
+	}
+	return true
+}
+
+// acknowledge sends the last acknowledgement of a connection once more.
+func (s *Stack) acknowledge(l lateSegment, f finalState) {
+	r, terr := s.net.FindRoute(nicID, addressOf(l.local), addressOf(l.remote), protocolOf(l.local), false)
 	if terr != nil {
-		return true
+		return // the address is not ours any more
 	}
 	defer r.Release()
 	var options [header.TCPOptionTSLength + 2]byte // padded by two NOPs, which come first
 	size := header.TCPMinimumSize
-	if sent := header.ParseTCPOptions(segment.Options()); sent.TS {
+	if sent := header.ParseTCPOptions(l.Options()); sent.TS {
 		options[0], options[1] = header.TCPOptionNOP, header.TCPOptionNOP
 		header.EncodeTSOption(sent.TSEcr, sent.TSVal, options[2:])
 		size += len(options)
 	}
-	answer := stack.NewPacketBuffer(stack.PacketBufferOptions{ReserveHeaderBytes: size + int(r.MaxHeaderLength())})
-	defer answer.DecRef()
-	answer.TransportProtocolNumber = header.TCPProtocolNumber
-	ack := header.TCP(answer.TransportHeader().Push(size))
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{ReserveHeaderBytes: size + int(r.MaxHeaderLength())})
+	defer pkt.DecRef()
+	pkt.TransportProtocolNumber = header.TCPProtocolNumber
+	ack := header.TCP(pkt.TransportHeader().Push(size))
 	ack.Encode(&header.TCPFields{
-		SrcPort: id.LocalPort, DstPort: id.RemotePort, DataOffset: uint8(size), Flags: header.TCPFlagAck,
-		SeqNum: segment.AckNumber(), AckNum: segment.SequenceNumber() + length, WindowSize: 0xFFFF,
+		SrcPort: l.DestinationPort(), DstPort: l.SourcePort(), DataOffset: uint8(size), Flags: header.TCPFlagAck,
+		SeqNum: f.snd, AckNum: f.rcv, WindowSize: 0xFFFF,
 	})
 	copy(ack[header.TCPMinimumSize:], options[:])
 	ack.SetChecksum(^ack.CalculateChecksum(r.PseudoHeaderChecksum(header.TCPProtocolNumber, uint16(size))))
-	_ = r.WritePacket(stack.NetworkHeaderParams{Protocol: header.TCPProtocolNumber, TTL: r.DefaultTTL()}, answer)
-	return true
+	_ = r.WritePacket(stack.NetworkHeaderParams{Protocol: header.TCPProtocolNumber, TTL: r.DefaultTTL()}, pkt)
 }

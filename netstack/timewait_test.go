@@ -91,43 +91,114 @@ func TestReadAfterTimeWait(t *testing.T) {
 	}
 }
 
-// TestEndedOnly: segments of connections that did not come to their end are
-// reset, and so are those of a new connection between the ends of an old one.
+// TestLastACKAccepted: the same for a connection that was accepted, while its
+// listener is there, which is given what fits no other endpoint.
+func TestLastACKAccepted(t *testing.T) {
+	t.Parallel()
+	w := newWires(t)
+	l, err := w.a.Listen("tcp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	heard := make(chan error, 1)
+	dialled := make(chan struct{})
+	go func() { // ends with the connection
+		defer close(dialled)
+		c, err := w.b.DialContext(t.Context(), "tcp", net.JoinHostPort(addrA.String(), portOf(l)))
+		if err == nil {
+			_, err = io.ReadAll(c)
+			c.Close()
+		}
+		heard <- err
+	}()
+	c, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ended, resets atomic.Bool
+	w.out.setFilter(func(packet []byte) bool {
+		flags := tcpOf(packet).Flags()
+		if flags.Contains(header.TCPFlagRst) {
+			resets.Store(true)
+		}
+		return ended.Load() || flags.Contains(header.TCPFlagFin)
+	})
+	c.(*tcpConn).CloseWrite()
+	io.ReadAll(c)
+	c.Close()
+	if err := <-heard; err != nil {
+		t.Errorf("the peer read: %v", err)
+	}
+	<-dialled
+	over(t, w.a)
+	ended.Store(true)
+	over(t, w.b)
+	if n := w.b.net.Stats().TCP.ResetsReceived.Value(); n > 0 || resets.Load() {
+		t.Errorf("the peer was reset")
+	}
+}
+
+// TestEndedOnly: what is acknowledged is what the old connection has received.
+// All else is reset: segments of connections that did not come to their end, of
+// ones that are not known any more, and of a later connection between the same
+// ends.
 func TestEndedOnly(t *testing.T) {
 	t.Parallel()
 	w := newWires(t)
 	address := w.serve(t, "tcp", ":0", func(c net.Conn) { io.ReadAll(c) })
-	late := func(c net.Conn, flags header.TCPFlags) (reset bool) {
-		t.Helper()
-		over(t, w.a)
-		over(t, w.b) // so that nothing else is answered
-		from, to := c.RemoteAddr().(*net.TCPAddr), c.LocalAddr().(*net.TCPAddr)
-		answers := make(chan header.TCPFlags, 1)
-		w.out.setFilter(func(packet []byte) bool {
-			answers <- tcpOf(packet).Flags()
-			return false
-		})
-		w.a.Deliver([][]byte{tcpPacket(addrB, addrA, uint16(from.Port), uint16(to.Port), flags, []byte("x"))})
-		return (<-answers).Contains(header.TCPFlagRst)
-	}
-	again := header.TCPFlagAck | header.TCPFlagFin
-	for _, f := range []struct {
-		name  string
-		end   func(c *tcpConn)
-		flags header.TCPFlags
-		reset bool
+	const again = header.TCPFlagAck | header.TCPFlagFin
+	const nowhere = 0x12345678
+	for name, f := range map[string]struct {
+		end      func(c *tcpConn)
+		flags    header.TCPFlags
+		seq, ack int32 // beyond what is right for octet and FIN
+		reset    bool
 	}{
-		{"in order", func(c *tcpConn) { c.CloseWrite(); io.ReadAll(c); c.Close() }, again, false},
-		{"closed at once", func(c *tcpConn) { c.Close() }, again, false},
-		{"a new one's SYN", func(c *tcpConn) { c.Close() }, header.TCPFlagSyn, true},
-		{"given up", func(c *tcpConn) { c.SetLinger(0); c.Close() }, again, true},
-		{"forgotten", func(c *tcpConn) { c.Close(); over(t, w.a); w.a.ended.remove(c.ends) }, again, true},
+		"in order":           {func(c *tcpConn) { c.CloseWrite(); io.ReadAll(c); c.Close() }, again, 0, 0, false},
+		"closed at once":     {func(c *tcpConn) { c.Close() }, again, 0, 0, false},
+		"older":              {func(c *tcpConn) { c.Close() }, again, -5, 0, false},
+		"does not know all":  {func(c *tcpConn) { c.Close() }, again, 0, -1, false},
+		"beyond the end":     {func(c *tcpConn) { c.Close() }, again, 1, 0, true},
+		"of a later one":     {func(c *tcpConn) { c.Close() }, again, 0, 1, true},
+		"SYN of a later one": {func(c *tcpConn) { c.Close() }, header.TCPFlagSyn, 0, nowhere, true},
+		"given up":           {func(c *tcpConn) { c.SetLinger(0); c.Close() }, again, 0, nowhere, true},
+		"forgotten":          {func(c *tcpConn) { c.Close(); over(t, w.a); w.a.ended.remove(c.ends) }, again, 0, nowhere, true},
 	} {
-		w.out.setFilter(func([]byte) bool { return true })
-		c := w.dial(t, "tcp", address)
-		f.end(c.(*tcpConn))
-		if reset := late(c, f.flags); reset != f.reset {
-			t.Errorf("%s: reset is %v, want %v", f.name, reset, f.reset)
+		c := w.dial(t, "tcp", address).(*tcpConn)
+		f.end(c)
+		over(t, w.a)
+		over(t, w.b) // so that nobody sends anything again
+		final, _ := w.a.ended.of(c.ends)
+		from, to := c.RemoteAddr().(*net.TCPAddr), c.LocalAddr().(*net.TCPAddr)
+		packet := tcpPacket(addrB, addrA, uint16(from.Port), uint16(to.Port), f.flags, []byte("x"))
+		seq, ack := final.rcv-2+uint32(f.seq), final.snd+uint32(f.ack)
+		segment := tcpOf(packet)
+		segment.SetSequenceNumber(seq)
+		segment.SetAckNumber(ack)
+		segment.SetChecksum(0)
+		sum := header.PseudoHeaderChecksum(header.TCPProtocolNumber, addressOf(addrB), addressOf(addrA), uint16(len(segment)))
+		segment.SetChecksum(^checksumOf(segment, sum))
+		answers := make(chan header.TCP, 1)
+		w.out.setFilter(func(packet []byte) bool {
+			if answer := tcpOf(packet); answer.DestinationPort() == uint16(from.Port) {
+				answer = append(header.TCP(nil), answer...)
+				if rst := answer.Flags().Contains(header.TCPFlagRst); rst && (answer.SequenceNumber() == ack || f.flags == header.TCPFlagSyn) ||
+					!rst && answer.SequenceNumber() == final.snd {
+					select {
+					case answers <- answer:
+					default:
+					}
+				}
+			}
+			return true
+		})
+		w.a.Deliver([][]byte{packet})
+		answer := <-answers
+		if reset := answer.Flags().Contains(header.TCPFlagRst); reset != f.reset {
+			t.Errorf("%s: reset is %v, want %v", name, reset, f.reset)
+		} else if !reset && answer.AckNumber() != final.rcv {
+			t.Errorf("%s: acknowledged %d, want %d", name, answer.AckNumber(), final.rcv)
 		}
 	}
 }
@@ -138,38 +209,39 @@ func TestEndedAges(t *testing.T) {
 	c := newStallClock()
 	c.freeze(stalled) // time is what is skipped
 	e := ended{clock: c}
+	has := func(t fourTuple) bool { _, ok := e.of(t); return ok }
 	at := func(port int) fourTuple {
 		return fourTupleOf(netip.AddrPortFrom(addrA, uint16(port)), netip.AddrPortFrom(addrB, uint16(port>>16)))
 	}
-	e.add(at(1))
+	e.add(at(1), finalState{})
 	c.skip(timeWait / 2)
-	e.add(at(2))
+	e.add(at(2), finalState{})
 	c.skip(timeWait / 2)
-	if !e.has(at(1)) || !e.has(at(2)) || e.has(at(3)) {
+	if !has(at(1)) || !has(at(2)) || has(at(3)) {
 		t.Error("not known after the first period")
 	}
-	e.add(at(3))
+	e.add(at(3), finalState{})
 	e.remove(at(2))
-	if e.has(at(2)) {
+	if has(at(2)) {
 		t.Error("known though there is a new connection")
 	}
 	c.skip(timeWait)
-	if e.has(at(1)) || !e.has(at(3)) {
+	if has(at(1)) || !has(at(3)) {
 		t.Error("want the first forgotten after two periods, and nothing else")
 	}
 	c.skip(timeWait)
-	if e.has(at(3)) || e.timer != nil || c.armed.first != nil {
+	if has(at(3)) || e.timer != nil || c.armed.first != nil {
 		t.Error("the timer goes on without need")
 	}
 	for port := range maxEnded + 1 {
-		e.add(at(port))
+		e.add(at(port), finalState{})
 	}
 	if len(e.young) != maxEnded {
 		t.Errorf("%d known, want %d", len(e.young), maxEnded)
 	}
 	e.close()
-	e.add(at(1))
-	if e.has(at(1)) || c.armed.first != nil {
+	e.add(at(1), finalState{})
+	if has(at(1)) || c.armed.first != nil {
 		t.Error("not empty though closed")
 	}
 }
