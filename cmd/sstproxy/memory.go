@@ -23,17 +23,17 @@ const (
 // when it has connected, and when a burst of connections is over. The collector
 // would leave it for minutes once nothing happens any more: the stacks that grew
 // while a connection was made, what its handshake left behind, and all of those
-// that have been closed. Of a burst whose connections have been closed again
-// there is little to collect before the rest, and the next one would need it.
+// that have been closed. If few of a burst are open, that is left to the last
+// collection: another burst would need the memory at once.
 type trimmer struct {
 	free func() // collects and gives back
 
 	mu    sync.Mutex
-	moved int  // connections opened and closed so far
-	open  int  // of them
-	seen  int  // moved, when it was last looked at
-	rest  int  // looks to come
-	fresh bool // nothing has been collected yet
+	moved int       // connections opened and closed so far
+	open  int       // of them
+	seen  int       // moved, when it was last looked at
+	rest  int       // looks to come
+	owed  time.Time // since when there is something to collect that was left; zero: nothing
 	timer *time.Timer
 	ended bool
 }
@@ -50,7 +50,7 @@ func giveBack() {
 // newTrimmer begins with what the start of the program has left. The caller
 // must stop it. free is called in a goroutine of its own.
 func newTrimmer(free func()) *trimmer {
-	t := &trimmer{free: free, rest: 2, fresh: true}
+	t := &trimmer{free: free, rest: 2, owed: time.Now().Add(-remains)}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.timer = time.AfterFunc(quiet, t.look)
@@ -94,11 +94,17 @@ func (t *trimmer) due() bool {
 		return false
 	}
 	t.seen = t.moved
-	worth := t.rest == 1 || t.fresh || t.open >= burst
+	now := time.Now()
+	worth := t.rest == 1 || t.open >= burst || !t.owed.IsZero() && now.Sub(t.owed) >= remains
+	switch {
+	case worth:
+		t.owed = time.Time{}
+	case t.owed.IsZero():
+		t.owed = now
+	}
 	if t.rest--; t.rest > 0 {
 		t.timer.Reset(remains)
 	}
-	t.fresh = t.fresh && !worth
 	return worth
 }
 

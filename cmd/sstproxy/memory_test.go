@@ -84,6 +84,14 @@ func TestTrimmer(t *testing.T) {
 				after(100 * time.Millisecond)
 			}
 		}, []float64{0.5, 1.5, 12.5}},
+		"closed before a trickle": {func(m *trimmer) {
+			after(time.Second)
+			pass(m, burst)
+			for range 230 { // for 30 s; 500 of them come within less than the rest takes
+				pass(m, 5)
+				after(130 * time.Millisecond)
+			}
+		}, []float64{0.5, 15.8, 40.58}},
 		"stopped": {func(m *trimmer) { m.stop(); move(m, burst) }, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
