@@ -54,7 +54,7 @@ func TestMedians(t *testing.T) {
 	a := result{goodput: 1, allocs: 3, resent: 5, cpu: costs{1, 2, 3}, pings: []time.Duration{1}}
 	b := result{goodput: 3, allocs: 5, resent: 7, cpu: costs{3, 4, 5}, pings: []time.Duration{2, 3}}
 	got := medians([][]result{{a, b}})[0]
-	if got.goodput != 2 || got.allocs != 4 || got.resent != 6 || got.cpu != (costs{2, 3, 4}) || len(got.pings) != 3 {
+	if got.goodput != 2 || got.allocs != 4 || got.resent != 12 || got.cpu != (costs{2, 3, 4}) || len(got.pings) != 3 {
 		t.Errorf("medians = %+v", got)
 	}
 }

@@ -37,8 +37,14 @@ func (s *side) churn(d time.Duration, atOnce int) (n int, took time.Duration, er
 		}
 	}
 	for c.opened > 0 {
-		if _, err := unix.Poll(c.fds, -1); err != nil && err != unix.EINTR {
+		ready, err := unix.Poll(c.fds, int(patience.Milliseconds()))
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil:
 			return 0, 0, err
+		case ready == 0:
+			return 0, 0, fmt.Errorf("%s: no answer on %d connections in %v", s.name, c.opened, patience)
 		}
 		for i, fd := range c.fds {
 			if fd.Revents == 0 {
@@ -63,6 +69,9 @@ func (s *side) churn(d time.Duration, atOnce int) (n int, took time.Duration, er
 	}
 	return n, time.Since(begun), nil
 }
+
+// patience is how long a load waits for any answer.
+const patience = 20 * time.Second
 
 // churner makes visits of the same kind, many at a time.
 type churner struct {

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// medians returns the medians of each side's results, with all their pings.
+// medians returns the medians of each side's results, with all their pings and
+// the sum of what was retransmitted: the goal is that nothing ever is.
 func medians(sides [][]result) []result {
 	m := make([]result, len(sides))
 	for i, rs := range sides {
@@ -19,12 +20,12 @@ func medians(sides [][]result) []result {
 		}
 		m[i].goodput = of(func(r result) float64 { return r.goodput })
 		m[i].allocs = of(func(r result) float64 { return r.allocs })
-		m[i].resent = of(func(r result) float64 { return r.resent })
 		m[i].cpu.client = of(func(r result) float64 { return r.cpu.client })
 		m[i].cpu.server = of(func(r result) float64 { return r.cpu.server })
 		m[i].cpu.load = of(func(r result) float64 { return r.cpu.load })
 		for _, r := range rs {
 			m[i].pings = append(m[i].pings, r.pings...)
+			m[i].resent += r.resent
 		}
 	}
 	return m
