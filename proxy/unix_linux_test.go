@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -143,5 +144,39 @@ func TestUnixSocketStrangers(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestListenerKeepAlive: a client that vanishes is noticed, where that can happen without
+// the kernel's saying so.
+func TestListenerKeepAlive(t *testing.T) {
+	for address, want := range map[string]int{"127.0.0.1:0": 0, "localhost:0": 0, "0.0.0.0:0": 1} {
+		l, err := Endpoint{Network: "tcp", Address: address}.Listen()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		port := l.Addr().(*net.TCPAddr).Port
+		client, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		c, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		raw, err := c.(*net.TCPConn).SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := -1
+		if err := raw.Control(func(fd uintptr) { got, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_KEEPALIVE) }); err != nil {
+			t.Fatal(err)
+		}
+		if got != want || err != nil {
+			t.Errorf("%s: keepalive is %d, %v, want %d", address, got, err, want)
+		}
 	}
 }

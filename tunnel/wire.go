@@ -135,7 +135,8 @@ func (s *Session) write() {
 			select {
 			case <-s.out.ready:
 			case <-ready:
-				// Who is about to send, too, shares the write.
+				// Goroutines that are about to send run first, so that their
+				// packets share the write.
 				runtime.Gosched()
 			case <-s.stop:
 				stopped = true

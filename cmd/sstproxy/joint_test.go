@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -90,5 +91,19 @@ func TestJointIgnoresOldSessions(t *testing.T) {
 	second.Changed(with)
 	if _, err := j.stack.DialContext(t.Context(), "udp", "10.66.0.1:53"); !errors.Is(err, netstack.ErrDown) {
 		t.Errorf("dial after the end: %v, want %v", err, netstack.ErrDown)
+	}
+}
+
+// A session has all that the stack offers to it, the stall clock included: without
+// that nothing fails, but is slow.
+func TestJointJoinsAll(t *testing.T) {
+	packets, err := newJoint(t).up(tunnel.Info{MTU: 1500, IPv4: ppp.IPv4{Addr: netip.MustParseAddr("10.66.0.2")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, v := 0, reflect.ValueOf(packets); i < v.NumField(); i++ {
+		if v.Field(i).IsZero() {
+			t.Errorf("no %s", v.Type().Field(i).Name)
+		}
 	}
 }

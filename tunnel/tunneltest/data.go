@@ -308,7 +308,7 @@ func (c *Conn) writer() {
 		select {
 		case <-c.out.wake:
 		case <-ready:
-			runtime.Gosched() // who is about to send, too, shares the write
+			runtime.Gosched() // those about to send run first and share the write
 		}
 	}
 }
