@@ -131,8 +131,8 @@ func watched[T any](ctx context.Context, c *clientConn, br *bufio.Reader, do fun
 }
 
 // watchAfter is how long something is done for a client before anybody looks
-// whether that is still there. Most is done by then, and watching costs as much
-// as a dial.
+// whether that is still there. Most is done by then, without a goroutine and a read
+// for it. Who leaves earlier is noticed by the relay.
 const watchAfter = 50 * time.Millisecond
 
 // unlessGone is watched with another way to find out: gone reads from the client
