@@ -97,7 +97,7 @@ func (b *bench) stalls() error {
 		raw, tunnel, stock := m[0].goodput*mbit, m[1].goodput*mbit, m[2].goodput*mbit
 		b.out.compare(t.name, t.key+"_vs_raw", "Mbit/s", raw, tunnel, ">= 0.9")
 		if t.ask == askUpload {
-			b.out.absolute("  segments retransmitted", t.key+"_retransmits", "", m[1].resent, "0")
+			b.out.absolute("  segments retransmitted, all rounds", t.key+"_retransmits", "", m[1].resent, "0")
 			b.out.compare("  without the stall clock", t.key+"_stock_vs_raw", "Mbit/s", raw, stock, "")
 		}
 	}
