@@ -35,6 +35,29 @@ func over(t *testing.T, s *Stack) {
 	})
 }
 
+// loseLastACKs loses what a sends to b, but for FIN. What it returns waits until a
+// has no endpoint any more, and checks that b, which sends again, is answered then
+// and not reset.
+func (w *wires) loseLastACKs(t *testing.T) (answers func()) {
+	var ended, reset atomic.Bool
+	w.out.setFilter(func(packet []byte) bool {
+		flags := tcpOf(packet).Flags()
+		if flags.Contains(header.TCPFlagRst) {
+			reset.Store(true)
+		}
+		return ended.Load() || flags.Contains(header.TCPFlagFin)
+	})
+	return func() {
+		t.Helper()
+		over(t, w.a)
+		ended.Store(true)
+		over(t, w.b)
+		if n := w.b.net.Stats().TCP.ResetsReceived.Value(); n > 0 || reset.Load() {
+			t.Errorf("the peer was reset")
+		}
+	}
+}
+
 // TestLastACK: what the peer sends again when the endpoint is gone, because the
 // last acknowledgements were lost, is acknowledged and not reset.
 func TestLastACK(t *testing.T) {
@@ -49,15 +72,7 @@ func TestLastACK(t *testing.T) {
 				heard <- err
 				c.Write([]byte("last words")) // and FIN
 			}))
-			// From our FIN on nothing leaves us, but for the answers after the end.
-			var ended, resets atomic.Bool
-			w.out.setFilter(func(packet []byte) bool {
-				flags := tcpOf(packet).Flags()
-				if flags.Contains(header.TCPFlagRst) {
-					resets.Store(true)
-				}
-				return ended.Load() || flags.Contains(header.TCPFlagFin)
-			})
+			answers := w.loseLastACKs(t)
 			c.(*tcpConn).CloseWrite()
 			if b, err := io.ReadAll(c); err != nil || string(b) != "last words" {
 				t.Errorf("read %q, %v", b, err)
@@ -66,12 +81,7 @@ func TestLastACK(t *testing.T) {
 				t.Errorf("the peer read: %v", err)
 			}
 			c.Close()
-			over(t, w.a)
-			ended.Store(true)
-			over(t, w.b)
-			if n := w.b.net.Stats().TCP.ResetsReceived.Value(); n > 0 || resets.Load() {
-				t.Errorf("the peer was reset")
-			}
+			answers()
 		})
 	}
 }
@@ -116,14 +126,7 @@ func TestLastACKAccepted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var ended, resets atomic.Bool
-	w.out.setFilter(func(packet []byte) bool {
-		flags := tcpOf(packet).Flags()
-		if flags.Contains(header.TCPFlagRst) {
-			resets.Store(true)
-		}
-		return ended.Load() || flags.Contains(header.TCPFlagFin)
-	})
+	answers := w.loseLastACKs(t)
 	c.(*tcpConn).CloseWrite()
 	io.ReadAll(c)
 	c.Close()
@@ -131,12 +134,7 @@ func TestLastACKAccepted(t *testing.T) {
 		t.Errorf("the peer read: %v", err)
 	}
 	<-dialled
-	over(t, w.a)
-	ended.Store(true)
-	over(t, w.b)
-	if n := w.b.net.Stats().TCP.ResetsReceived.Value(); n > 0 || resets.Load() {
-		t.Errorf("the peer was reset")
-	}
+	answers()
 }
 
 // TestEndedOnly: what is acknowledged is what the old connection has received.
