@@ -81,9 +81,9 @@ func (c TLSConfig) byChain() bool {
 	return !c.Insecure && (len(c.Pins)+len(c.Fingerprints) == 0 || len(c.CA) > 0)
 }
 
-// loadRoots begins to read the system's certificates, which takes some
-// milliseconds, and returns a function that waits for them. Its pool is nil
-// where the system verifies by itself or no chain is verified.
+// loadRoots returns a function that waits for the system's certificates, CA with
+// them. To read them takes tens of milliseconds; it is begun here if there is no
+// CA to try first. The pool is nil where Verify is to take them by itself.
 func (c TLSConfig) loadRoots() func() *x509.CertPool {
 	load := sync.OnceValue(func() *x509.CertPool {
 		pool, err := x509.SystemCertPool() // cached for Verify too
@@ -96,7 +96,7 @@ func (c TLSConfig) loadRoots() func() *x509.CertPool {
 		pool.AppendCertsFromPEM(c.CA)
 		return pool
 	})
-	if c.byChain() {
+	if c.byChain() && len(c.CA) == 0 {
 		go load() // ends by itself
 	}
 	return load
@@ -132,7 +132,7 @@ func (c TLSConfig) verify(chain []*x509.Certificate, roots func() *x509.CertPool
 	}
 	err := c.verifyPin(chain[0])
 	if err == nil && c.byChain() {
-		err = verifyChain(chain, roots(), serverName)
+		err = c.verifyChain(chain, roots, serverName)
 	}
 	if err != nil {
 		return &CertificateError{Chain: chain, ServerName: serverName, Err: err}
@@ -152,6 +152,19 @@ func (c TLSConfig) verifyPin(leaf *x509.Certificate) error {
 		return nil
 	}
 	return &PinError{Pin: pin, Fingerprint: fp}
+}
+
+// verifyChain asks for the roots only if CA does not do: whatever CA proves, all
+// roots together prove too.
+func (c TLSConfig) verifyChain(chain []*x509.Certificate, roots func() *x509.CertPool, serverName string) error {
+	if len(c.CA) > 0 {
+		ca := x509.NewCertPool()
+		ca.AppendCertsFromPEM(c.CA)
+		if verifyChain(chain, ca, serverName) == nil {
+			return nil
+		}
+	}
+	return verifyChain(chain, roots(), serverName)
 }
 
 func verifyChain(chain []*x509.Certificate, roots *x509.CertPool, serverName string) error {
