@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -29,6 +30,16 @@ var maxFrozen = [reasons]time.Duration{stalled: 60 * time.Second, linkDown: down
 // overtaken by it, hence for lost (rackControl.detectLoss).
 const tick = time.Nanosecond
 
+const (
+	// hesitation is how much longer a timer runs if nothing at all has come since
+	// it was set: so long it may take until a tunnel that stands still is known to.
+	hesitation = 100 * time.Millisecond
+	// maxRefund bounds what a freeze gives back to a timer.
+	maxRefund = time.Second
+	// maxRTT bounds Link.RTT, of which a slow server may be part.
+	maxRTT = time.Second
+)
+
 // stallClock is the clock of the stack. It stands still while the tunnel makes
 // no progress: the inner TCP connections then see neither the pause in their
 // round-trip times nor have their retransmission timers run out, which gVisor
@@ -38,11 +49,19 @@ const tick = time.Nanosecond
 // There is one clock and two reasons for it to stand still; it does as long as
 // either holds.
 //
+// That the tunnel stands still is known some time after it began to. A timer that
+// runs out meanwhile hesitates, and the freeze gives back to each what it has run
+// since something came last. That it goes on is known a round trip after it did;
+// so much the clock skips then, lest segments sent while it stood seem to have
+// been acknowledged at once. The timers don't see that.
+//
 // The clock starts no goroutine; frozen timers are looked at when they fire.
 type stallClock struct {
-	base time.Time
+	base  time.Time
+	heard atomic.Int64 // time.Duration on the clock of the last thing that came; 0: nothing
 
 	mu     sync.Mutex
+	rtt    time.Duration      // to the server and back
 	lost   time.Duration      // time spent frozen until since, less what was skipped
 	since  time.Time          // from when on until counts; zero if time runs
 	until  [reasons]time.Time // end of the freeze for each reason; zero: no such reason
@@ -108,17 +127,56 @@ func (s *Stack) Stalled(still bool) {
 	}
 }
 
+// Awaits tells whether Fill gave something that wants an acknowledgement, and
+// nothing at all has come since.
+func (s *Stack) Awaits() bool { return s.link.out.awaits.Load() }
+
 // freeze stops the time; while it stands for this reason, more calls change
 // nothing.
 func (c *stallClock) freeze(why reason) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.until[why].IsZero() {
-		now := time.Now()
-		c.settle(now)
-		c.since, c.until[why] = now, now.Add(maxFrozen[why])
+	if !c.until[why].IsZero() {
+		return
+	}
+	now := time.Now()
+	c.settle(now)
+	if c.since.IsZero() {
+		c.refund(c.read(now))
+	}
+	c.since, c.until[why] = now, now.Add(maxFrozen[why])
+}
+
+// refund gives back to the timers what they have run in silence until now, on
+// the clock. c.mu is held.
+func (c *stallClock) refund(now time.Duration) {
+	heard := time.Duration(c.heard.Load())
+	if heard == 0 {
+		return
+	}
+	for t := c.armed.first; t != nil; t = t.next {
+		t.due += min(now-max(heard, t.set), maxRefund)
+		t.set = now
 	}
 }
+
+// delay lets all timers run for d more. c.mu is held.
+func (c *stallClock) delay(d time.Duration) {
+	for t := c.armed.first; t != nil; t = t.next {
+		t.due += d
+		t.set += d
+	}
+}
+
+// setRTT says how long the way to the server and back is.
+func (c *stallClock) setRTT(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.rtt = min(max(d, 0), maxRTT)
+}
+
+// hear says that something came.
+func (c *stallClock) hear() { c.heard.Store(int64(c.elapsed())) }
 
 // settle adds what was lost until now.
 func (c *stallClock) settle(now time.Time) {
@@ -136,10 +194,15 @@ func (c *stallClock) thaw(why reason) {
 		return
 	}
 	now := time.Now()
+	missed := min(now.Sub(c.since), c.rtt)
 	c.settle(now)
 	c.until[why] = time.Time{}
 	if c.end().IsZero() {
 		c.since = time.Time{}
+		if why == stalled {
+			c.lost -= missed
+			c.delay(missed)
+		}
 	}
 	for t := range c.parked {
 		t.start(now)
@@ -164,6 +227,10 @@ func (c *stallClock) jump(d time.Duration) (due []*stallTimer) {
 	c.lost -= d
 	now := time.Now()
 	for t := c.armed.first; t != nil; t = t.next {
+		if t.hesitates {
+			t.hesitates = false
+			t.due -= hesitation
+		}
 		if t.due <= c.read(now) {
 			due = append(due, t)
 		} else if _, ok := c.parked[t]; ok {
@@ -184,8 +251,8 @@ func (c *stallClock) jump(d time.Duration) (due []*stallTimer) {
 func (c *stallClock) AfterFunc(d time.Duration, f func()) tcpip.Timer {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	t := &stallTimer{clock: c, f: f, due: c.read(time.Now()) + d}
-	t.arm()
+	t := &stallTimer{clock: c, f: f}
+	t.arm(d)
 	t.real = time.AfterFunc(d, t.fire)
 	return t
 }
@@ -195,7 +262,8 @@ type stallTimer struct {
 	clock      *stallClock
 	f          func()
 	real       *time.Timer
-	due        time.Duration // on the clock
+	set, due   time.Duration // on the clock
+	hesitates  bool          // for longer than it was set for
 	armed      bool
 	prev, next *stallTimer // on the clock's list while armed
 }
@@ -203,7 +271,9 @@ type stallTimer struct {
 // timerList holds the armed timers.
 type timerList struct{ first *stallTimer }
 
-func (t *stallTimer) arm() {
+func (t *stallTimer) arm(d time.Duration) {
+	t.set = t.clock.read(time.Now())
+	t.due, t.hesitates = t.set+d, false
 	if t.armed {
 		return
 	}
@@ -241,11 +311,21 @@ func (t *stallTimer) start(now time.Time) {
 	t.real.Reset(stands + t.due - t.clock.read(now))
 }
 
+// dubious tells whether t should hesitate: only silence has made it run out.
+func (t *stallTimer) dubious() bool {
+	heard := time.Duration(t.clock.heard.Load())
+	return !t.hesitates && heard != 0 && heard <= t.set
+}
+
 // fire runs f if the time has come on the clock too.
 func (t *stallTimer) fire() {
 	c := t.clock
 	c.mu.Lock()
 	now := time.Now()
+	if t.armed && t.due <= c.read(now) && t.dubious() {
+		t.hesitates = true
+		t.due += hesitation
+	}
 	switch {
 	case !t.armed:
 	case t.due <= c.read(now):
@@ -280,7 +360,6 @@ func (t *stallTimer) Reset(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.parked, t)
-	t.arm()
-	t.due = c.read(time.Now()) + d
+	t.arm(d)
 	t.real.Reset(d)
 }

@@ -1,6 +1,8 @@
 package netstack
 
 import (
+	"io"
+	"net"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -217,4 +219,163 @@ func TestClockSkip(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestClockHesitates: a timer that has run out in silence waits for a little
+// longer, once; one that has run while something came does not.
+func TestClockHesitates(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newStallClock()
+		start := time.Now()
+		fired := make(chan time.Duration, 4)
+		set := func(d time.Duration) tcpip.Timer {
+			return c.AfterFunc(d, func() { fired <- time.Since(start) })
+		}
+		want := func(what string, want time.Duration) {
+			t.Helper()
+			if got := <-fired; got != want {
+				t.Errorf("%s: fired at %v, want %v", what, got, want)
+			}
+		}
+		const second, ms = time.Second, time.Millisecond
+		set(second)
+		want("nothing has ever come", second)
+		c.hear()
+		again := set(40 * ms)
+		want("silence", second+40*ms+hesitation)
+		again.Reset(40 * ms) // at 1140 ms
+		want("silence again", second+80*ms+2*hesitation)
+		set(40 * ms) // at 1280 ms
+		time.Sleep(20 * ms)
+		c.hear()
+		want("no silence", second+120*ms+2*hesitation)
+		set(40 * ms) // at 1320 ms
+		time.Sleep(50 * ms)
+		c.hear()
+		want("too late", second+160*ms+3*hesitation)
+		set(40 * ms) // at 1460 ms
+		time.Sleep(50 * ms)
+		c.skip(0)
+		want("it has run out for who skips", second+210*ms+3*hesitation)
+	})
+}
+
+// TestClockRefund: a freeze gives back what timers have run in silence, which is
+// how long it took to notice, and not for ever.
+func TestClockRefund(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newStallClock()
+		start := time.Now()
+		fired := make(chan time.Duration, 4)
+		set := func(d time.Duration) { c.AfterFunc(d, func() { fired <- time.Since(start) }) }
+		const second, ms = time.Second, time.Millisecond
+		set(2*second + 500*ms) // before anything came
+		time.Sleep(second)
+		c.hear()
+		time.Sleep(20 * ms)
+		set(70 * ms)
+		time.Sleep(60 * ms) // 80 ms after something came
+		c.freeze(stalled)
+		c.freeze(stalled)
+		time.Sleep(10 * second)
+		c.thaw(stalled)
+		time.Sleep(ms) // 11081 ms, 1081 ms on the clock
+		c.hear()
+		for _, want := range []time.Duration{11*second + 150*ms, 12*second + 580*ms} {
+			if got := <-fired; got != want {
+				t.Errorf("fired at %v, want %v", got, want)
+			}
+		}
+		begun := time.Since(start)
+		set(time.Hour)
+		time.Sleep(time.Minute)
+		c.freeze(stalled)
+		time.Sleep(second)
+		c.thaw(stalled)
+		time.Sleep(ms)
+		c.hear()
+		if got, want := <-fired, begun+time.Hour+second+maxRefund; got != want {
+			t.Errorf("fired at %v, want %v", got, want)
+		}
+	})
+}
+
+// TestClockRoundTrip: what was sent while the clock stood and is acknowledged at
+// once when it goes on has taken a round trip, and no timer lost anything by it.
+func TestClockRoundTrip(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newStallClock()
+		c.setRTT(80 * time.Millisecond)
+		start := time.Now()
+		fired := make(chan time.Duration, 1)
+		c.AfterFunc(time.Second, func() { fired <- time.Since(start) })
+		c.freeze(stalled)
+		sent := elapsed(c)
+		time.Sleep(10 * time.Second)
+		c.thaw(stalled)
+		if rtt := elapsed(c) - sent; (rtt - 80*time.Millisecond).Abs() > time.Microsecond {
+			t.Errorf("round trip of %v, want 80ms", rtt)
+		}
+		if got := <-fired; (got - 11*time.Second).Abs() > time.Microsecond {
+			t.Errorf("fired at %v, want 11s", got)
+		}
+
+		now := c.elapsed()
+		c.freeze(stalled)
+		time.Sleep(5 * time.Millisecond)
+		c.thaw(stalled)
+		if skipped := c.elapsed() - now; skipped != 5*time.Millisecond {
+			t.Errorf("skipped %v of a stall of 5ms", skipped)
+		}
+		now = c.elapsed()
+		c.freeze(linkDown)
+		time.Sleep(time.Second)
+		c.thaw(linkDown)
+		if skipped := c.elapsed() - now; skipped != 0 {
+			t.Errorf("skipped %v when the link came back", skipped)
+		}
+		c.setRTT(time.Hour)
+		c.freeze(stalled)
+		time.Sleep(time.Minute)
+		now = c.elapsed()
+		c.thaw(stalled)
+		if skipped := c.elapsed() - now; skipped > maxRTT {
+			t.Errorf("skipped %v", skipped)
+		}
+	})
+}
+
+// TestAwaits: data and the ends of a connection want an answer until something
+// comes, acknowledgements do not.
+func TestAwaits(t *testing.T) {
+	t.Parallel()
+	w := newWires(t)
+	sent := make(chan struct{})
+	c := w.dial(t, "tcp", w.serve(t, "tcp", ":0", func(c net.Conn) {
+		c.Write(random(1000))
+		close(sent)
+		io.Copy(io.Discard, c)
+	}))
+	if _, err := io.ReadFull(c, make([]byte, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	<-sent
+	quiet := func() int64 { return w.out.frames.Load() + w.back.frames.Load() }
+	for before := int64(-1); before != quiet(); time.Sleep(20 * time.Millisecond) {
+		before = quiet()
+	}
+	if w.a.Awaits() {
+		t.Error("an acknowledgement waits for an answer")
+	}
+	w.back.pause()
+	if _, err := c.Write([]byte("data")); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "data to be awaited", w.a.Awaits)
+	w.back.resume()
+	waitFor(t, "its answer", func() bool { return !w.a.Awaits() })
+	w.back.pause()
+	c.Close()
+	waitFor(t, "the end to be awaited", w.a.Awaits)
+	w.back.resume()
 }

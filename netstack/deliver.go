@@ -36,7 +36,8 @@ func (s *Stack) Deliver(batch [][]byte) {
 		return
 	}
 	s.link.received.Add(uint64(len(batch)))
-	s.heard.Store(int64(s.clock.elapsed()))
+	s.clock.hear()
+	s.link.out.answered()
 	s.deliverMu.Lock()
 	defer s.deliverMu.Unlock()
 	g := s.guard.Load()

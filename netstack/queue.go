@@ -82,6 +82,7 @@ type egress struct {
 	fillMu sync.Mutex // held by fill; taken before mu
 
 	sent, dropped atomic.Uint64 // packets
+	awaits        atomic.Bool   // something that wants an acknowledgement has left since anything came
 }
 
 func newEgress() *egress {
@@ -182,11 +183,15 @@ func (q *egress) fill(b []byte, headroom int, putHeader func([]byte)) (n int) {
 	q.fillMu.Lock()
 	defer q.fillMu.Unlock()
 	for f := q.pick(); f != nil; f = q.pick() {
+		wants := f.Cut.wants
 		octets, frames := write(f, b[n:], headroom, putHeader)
 		n += octets
 		q.sent.Add(uint64(frames))
 		switch {
 		case frames > 0:
+			if wants && !q.awaits.Load() {
+				q.awaits.Store(true)
+			}
 		case n > 0: // b is full
 			q.signal()
 			return n
@@ -198,6 +203,13 @@ func (q *egress) fill(b []byte, headroom int, putHeader func([]byte)) (n int) {
 		}
 	}
 	return n
+}
+
+// answered says that something came.
+func (q *egress) answered() {
+	if q.awaits.Load() {
+		q.awaits.Store(false)
+	}
 }
 
 // pick returns the flow whose turn it is, with a packet under its cutter.

@@ -16,6 +16,8 @@ type cutter struct {
 	view *buffer.View        // holds the next octet
 	off  int                 // in view
 	left int                 // octets of pkt not yet written
+	// wants: a TCP segment that is sent again unless it is acknowledged.
+	wants bool
 
 	// Only for TCP with GSO options.
 	tcp  bool
@@ -28,6 +30,7 @@ type cutter struct {
 func (c *cutter) begin(pkt *stack.PacketBuffer, mtu int) {
 	views, off := pkt.AsViewList()
 	c.pkt, c.view, c.off, c.left = pkt, views.Front(), off, pkt.Size()
+	c.wants = wantsAck(pkt)
 	gso := &pkt.GSOOptions
 	c.tcp = gso.Type == stack.GSOTCPv4 || gso.Type == stack.GSOTCPv6
 	if !c.tcp {
@@ -36,6 +39,15 @@ func (c *cutter) begin(pkt *stack.PacketBuffer, mtu int) {
 	hdrLen := c.left - pkt.Data().Size()
 	c.cut = offload.NewCut(int(gso.L3HdrLen), hdrLen, offload.TCP, int(gso.MSS), mtu)
 	c.copy(c.head[:hdrLen])
+}
+
+// wantsAck tells whether a packet is a TCP segment that occupies sequence space.
+func wantsAck(pkt *stack.PacketBuffer) bool {
+	if pkt.TransportProtocolNumber != header.TCPProtocolNumber {
+		return false
+	}
+	h := header.TCP(pkt.TransportHeader().Slice())
+	return pkt.Data().Size() > 0 || len(h) >= header.TCPMinimumSize && h.Flags().Intersects(header.TCPFlagSyn|header.TCPFlagFin)
 }
 
 // end gives the reference back.

@@ -38,6 +38,8 @@ type Link struct {
 	MTU int
 	// DNS are the servers LookupNetIP asks, the preferred one first.
 	DNS []netip.Addr
+	// RTT is about how long the server takes to answer; 0: not known.
+	RTT time.Duration
 }
 
 // linkState is what a dial or a lookup wants to know. It is replaced, never
@@ -78,6 +80,7 @@ func (s *Stack) SetLink(l Link) error {
 		s.restore(old)
 		return err
 	}
+	s.clock.setRTT(l.RTT)
 	if !slices.Equal(l.DNS, old.link.DNS) {
 		s.nextDNS.Store(0)
 	}
@@ -175,7 +178,7 @@ func (s *Stack) goDown() {
 	s.clock.freeze(linkDown)
 	s.clock.thaw(stalled) // what stood still is no more
 	s.resuming = true
-	s.silence = s.clock.elapsed() - time.Duration(s.heard.Load())
+	s.silence = s.clock.elapsed() - time.Duration(s.clock.heard.Load())
 	s.link.out.setDown()
 	s.signalLink()
 	s.log.Debug("link down")

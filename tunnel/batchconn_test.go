@@ -89,7 +89,7 @@ func TestBatchConnWatch(t *testing.T) {
 		v := linkView{moved: 1, owed: true}
 		c.watch.acked = func() (linkView, bool) { return v, true }
 		stalled := make(chan bool, 10)
-		c.watch.tell(func(still bool) { stalled <- still })
+		c.watch.tell(listener{report: func(still bool) { stalled <- still }})
 		send := func() {
 			c.cork()
 			c.Write([]byte("request"))

@@ -174,7 +174,7 @@ func (d *dialer) call(ctx context.Context, raw *batchConn, roots func() *x509.Ce
 
 	s := newSession(d.cfg, raw, conn, reply.Family(), rest, rtt)
 	s.info.Family = reply.Family()
-	s.info.RemoteAddr = raw.RemoteAddr()
+	s.info.RemoteAddr, s.info.RTT = raw.RemoteAddr(), rtt
 	s.info.TLSVersion, s.info.CipherSuite = state.Version, state.CipherSuite
 	s.info.Certificate = state.PeerCertificates[0]
 	return s, nil

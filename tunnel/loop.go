@@ -68,6 +68,7 @@ type Session struct {
 	wg       sync.WaitGroup          // reader and writer
 
 	probes chan time.Duration // from Probe; capacity 1
+	asks   chan struct{}      // from ask; capacity 1
 	breaks chan error         // from Break; capacity 1
 	ends   chan time.Time     // to whom it concerns; capacity 1
 
@@ -95,7 +96,7 @@ func newSession(cfg Config, raw *batchConn, conn *tls.Conn, family sstp.Family, 
 		}),
 		timer: time.NewTimer(time.Hour), base: time.Now(),
 		inbound: make(chan frame, 16), writeErr: make(chan error, 1),
-		probes: make(chan time.Duration, 1), breaks: make(chan error, 1), ends: make(chan time.Time, 1),
+		probes: make(chan time.Duration, 1), asks: make(chan struct{}, 1), breaks: make(chan error, 1), ends: make(chan time.Time, 1),
 		stop: make(chan struct{}), quit: make(chan struct{}), ended: make(chan struct{}),
 	}
 	s.out.init()
@@ -170,7 +171,9 @@ func (s *Session) Run(ctx context.Context, p Packets) error {
 		return &Error{Phase: PhaseUp, Err: ErrRunning}
 	}
 	s.packets.Store(&p)
-	s.raw.watch.tell(p.Stalled)
+	if p.Stalled != nil {
+		s.raw.watch.tell(listener{report: p.Stalled, awaits: p.Awaits, ask: s.ask})
+	}
 	s.out.wake()
 	for !s.over() {
 		if err := s.turn(ctx, s.quit); err != nil {
@@ -189,6 +192,14 @@ func (s *Session) Probe(within time.Duration) {
 	select {
 	case s.probes <- within:
 	default: // one is under way
+	}
+}
+
+// ask has the server send something at once, if it lives.
+func (s *Session) ask() {
+	select {
+	case s.asks <- struct{}{}:
+	default: // is asked already
 	}
 }
 
@@ -224,6 +235,9 @@ func (s *Session) turn(ctx context.Context, quit <-chan struct{}) error {
 	case within := <-s.probes:
 		s.catchUp()
 		s.link.Probe(time.Now(), within)
+	case <-s.asks:
+		s.catchUp()
+		s.link.Echo(time.Now())
 	case err := <-s.breaks:
 		s.cut(err)
 	case <-s.timer.C:

@@ -32,14 +32,17 @@ type linkView struct {
 }
 
 // stallWatch finds out whether the link stands still: whether something that it
-// was given has stayed with it for longer than it should. While that is so,
-// nothing given to it later arrives either, whatever comes from the peer; timers
-// above, which can only make more be sent, lose nothing by waiting.
+// was given has stayed with it for longer than it should, or whether the peer
+// has been asked for a sign of life and gives none. While that is so, timers
+// above, which can only make more be sent, lose nothing by waiting. It is over
+// when both is: the link has moved, and then something has come.
 //
 // Where the system tells what the peer has acknowledged, that counts. It covers
 // a small request that a socket takes at once, and it does not take a link that
 // is slow by nature for a dead one. Elsewhere a link has taken what a write has
-// got rid of.
+// got rid of. Neither covers the way back, nor a relay on the way: that is what
+// the question is for. It is asked when somebody waits for an answer and nothing
+// has come for longer than it should take, and when a link has stood still.
 //
 // It looks only while something is owed, and then about every stallAfter, so
 // that an idle link costs nothing and a busy one a few system calls per second.
@@ -48,8 +51,10 @@ type stallWatch struct {
 	chunk int                     // octets to write at once
 	usual time.Duration           // how long a chunk takes, smoothed
 	acked func() (linkView, bool) // what the system tells; nil if it does not
+	came  atomic.Uint64           // how often something came from the peer
 
 	mu       sync.Mutex
+	to       listener
 	timer    *time.Timer
 	armed    bool          // the timer runs: something may be owed
 	patience time.Duration // at the last look
@@ -59,8 +64,25 @@ type stallWatch struct {
 	chunks   uint64        // how many have ended
 	since    time.Time     // when the last one began
 	under    bool          // and it is under way
+	given    moment        // when the first one since something came began
+	asked    moment        // when the peer was asked last
+	wanting  moment        // since when it owes a sign of life; zero: it does not
+	stuck    bool          // at the last look the link had not moved for too long
 	still    atomic.Bool   // the link stands still; changed with mu held
-	report   func(bool)    // told when it does, and when it goes on
+}
+
+// moment is a time, and what had come until then: clocks are coarse. Its zero
+// value was never.
+type moment struct {
+	at   time.Time
+	came uint64
+}
+
+// listener is who is told that the link stands still and that it goes on.
+type listener struct {
+	report func(bool)
+	awaits func() bool // tells whether what was given wants an answer; may be nil
+	ask    func()      // makes the peer send something at once; nil if nobody can
 }
 
 func newStallWatch(acked func() (linkView, bool)) *stallWatch {
@@ -70,13 +92,14 @@ func newStallWatch(acked func() (linkView, bool)) *stallWatch {
 	return w
 }
 
-// tell sets who is told from now on.
-func (w *stallWatch) tell(report func(bool)) {
+// tell sets who is told from now on. What it is made of is called with the
+// watch locked, and must not block.
+func (w *stallWatch) tell(to listener) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.report = report
-	if w.report != nil && w.still.Load() {
-		w.report(true)
+	w.to = to
+	if w.to.report != nil && w.still.Load() {
+		w.to.report(true)
 	}
 }
 
@@ -85,7 +108,7 @@ func (w *stallWatch) stop() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.say(false)
-	w.report, w.acked = nil, nil
+	w.to, w.acked = listener{}, nil
 	w.armed = false
 	w.timer.Stop()
 }
@@ -95,6 +118,9 @@ func (w *stallWatch) begin() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.under, w.since = true, time.Now()
+	if w.passed(w.given) {
+		w.given = w.moment(w.since)
+	}
 	if !w.armed {
 		w.armed, w.mark = true, w.since
 		w.timer.Reset(w.patience)
@@ -120,18 +146,24 @@ func (w *stallWatch) end() {
 	}
 }
 
-// heard is called when something came from the peer: it may have acknowledged
-// with it what it owed.
+// heard is called when something came from the peer, before anybody else gets
+// to know.
 func (w *stallWatch) heard() {
+	w.came.Add(1)
 	if !w.still.Load() {
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if time.Since(w.looked) >= minLook {
+	if !w.stuck || time.Since(w.looked) >= minLook {
 		w.look()
 	}
 }
+
+func (w *stallWatch) moment(now time.Time) moment { return moment{now, w.came.Load()} }
+
+// passed tells whether something has come since m, or m was never.
+func (w *stallWatch) passed(m moment) bool { return m.at.IsZero() || m.came != w.came.Load() }
 
 func (w *stallWatch) fire() {
 	w.mu.Lock()
@@ -145,8 +177,6 @@ func (w *stallWatch) fire() {
 func (w *stallWatch) look() {
 	v, now := w.view(), time.Now()
 	w.looked, w.patience = now, max(v.usual, stallAfter)
-	// One step may be no more than a probe of a closed window; the next look tells.
-	probe := w.still.Load() && v.moved != w.moved
 	switch {
 	case !v.owed:
 		w.mark = now
@@ -155,15 +185,53 @@ func (w *stallWatch) look() {
 	}
 	w.moved = v.moved
 	left := w.patience - now.Sub(w.mark)
-	switch w.say(v.owed && (left <= 0 || probe)); {
+	w.stuck = v.owed && left <= 0
+	silent, answer := w.listen(now)
+	w.say(w.stuck || silent)
+	switch {
+	case w.still.Load():
+		left = stallLook
+	case answer > 0 && (answer < left || !v.owed && !w.under):
+		left = answer
 	case !v.owed && !w.under:
 		w.armed = false
 		w.timer.Stop()
-	case w.still.Load():
-		w.timer.Reset(stallLook)
-	default:
-		w.timer.Reset(max(left, minLook))
+		return
 	}
+	w.timer.Reset(max(left, minLook))
+}
+
+// listen tells whether the peer owes a sign of life for too long, and if not,
+// when it will; left is zero if it owes none. w.mu is held.
+func (w *stallWatch) listen(now time.Time) (silent bool, left time.Duration) {
+	switch {
+	case w.to.ask == nil:
+		return false, 0
+	case w.stuck:
+		// What comes while the link is stuck tells nothing about it.
+		first := w.wanting.at.IsZero()
+		w.wanting = w.moment(now)
+		if !first {
+			return true, 0
+		}
+	case w.wanting.at.IsZero():
+		if w.passed(w.given) || w.to.awaits == nil || !w.to.awaits() {
+			return false, 0
+		}
+		if left = w.patience - now.Sub(w.given.at); left > 0 {
+			return false, left
+		}
+		w.wanting = w.moment(now)
+	case w.passed(w.wanting):
+		w.wanting = moment{}
+		return false, 0
+	}
+	if w.passed(w.asked) {
+		w.asked = w.moment(now)
+		w.to.ask()
+	}
+	left = w.patience - now.Sub(w.wanting.at)
+	return w.still.Load() || left <= 0, left
 }
 
 // view asks the system, or goes by the writes alone. w.mu is held.
@@ -185,8 +253,8 @@ func (w *stallWatch) say(still bool) {
 	if w.still.Swap(still) == still {
 		return
 	}
-	if w.report != nil {
-		w.report(still)
+	if w.to.report != nil {
+		w.to.report(still)
 	}
 }
 

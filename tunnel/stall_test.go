@@ -11,7 +11,7 @@ func TestStallWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newStallWatch(nil)
 		var reports []bool
-		w.tell(func(still bool) { reports = append(reports, still) })
+		w.tell(listener{report: func(still bool) { reports = append(reports, still) }})
 		write := func(d time.Duration) {
 			w.begin()
 			time.Sleep(d)
@@ -39,7 +39,7 @@ func TestStallWatch(t *testing.T) {
 func TestStallWatchLateTimer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newStallWatch(nil)
-		w.tell(func(still bool) { t.Errorf("reported %v", still) })
+		w.tell(listener{report: func(still bool) { t.Errorf("reported %v", still) }})
 		w.begin()
 		time.Sleep(stallAfter - time.Nanosecond)
 		w.end()
@@ -55,11 +55,11 @@ func TestStallWatchSlowLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newStallWatch(nil)
 		stalls := 0
-		w.tell(func(still bool) {
+		w.tell(listener{report: func(still bool) {
 			if still {
 				stalls++
 			}
-		})
+		}})
 		const rate = 512_000 / 8 // octets per second
 		write := func() {
 			d := time.Duration(w.chunk) * time.Second / rate
@@ -94,7 +94,8 @@ type link struct {
 	step         time.Time // when something was given or taken last
 	usual        time.Duration
 	gone         bool
-	looks        int
+	awaits       bool // what was given wants an answer
+	looks, asks  int
 	reports      []report
 	start        time.Time
 }
@@ -111,8 +112,16 @@ func newLink() *link {
 		l.looks++
 		return linkView{moved: l.taken, since: time.Since(l.step), owed: l.taken < l.given, usual: l.usual}, !l.gone
 	})
-	l.tell(func(still bool) { l.reports = append(l.reports, report{still, time.Since(l.start)}) })
+	l.tell(l.listener())
 	return l
+}
+
+func (l *link) listener() listener {
+	return listener{
+		report: func(still bool) { l.reports = append(l.reports, report{still, time.Since(l.start)}) },
+		awaits: func() bool { return l.awaits },
+		ask:    func() { l.asks++ },
+	}
 }
 
 // give is a write of one octet that the socket takes at once.
@@ -148,10 +157,23 @@ func (l *link) want(t *testing.T, what string, want ...report) {
 	}
 }
 
+// wantAsks says how often the peer was asked since the last call.
+func (l *link) wantAsks(t *testing.T, what string, want int) {
+	t.Helper()
+	synctest.Wait()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.asks != want {
+		t.Errorf("%s: asked %d times, want %d", what, l.asks, want)
+	}
+	l.asks = 0
+}
+
 const ms = time.Millisecond
 
 // TestStallWatchRequest: a small request that the socket has taken and the peer
-// does not acknowledge.
+// does not acknowledge. It is over when something has come after the link has
+// moved: an ACK for a part may be one for a probe of a closed window.
 func TestStallWatchRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLink()
@@ -160,6 +182,7 @@ func TestStallWatchRequest(t *testing.T) {
 		l.take(1)
 		time.Sleep(60 * ms)
 		l.want(t, "a delayed ACK")
+		l.wantAsks(t, "a delayed ACK", 0)
 
 		l.give() // at 100 ms
 		time.Sleep(300 * ms)
@@ -167,28 +190,109 @@ func TestStallWatchRequest(t *testing.T) {
 		l.heard() // nor what comes
 		time.Sleep(310 * ms)
 		l.want(t, "an outage", report{true, 150 * ms})
+		l.wantAsks(t, "an outage", 1)
 		l.take(1) // at 710 ms, a part
-		l.heard()
-		time.Sleep(20 * ms)
+		time.Sleep(40 * ms)
+		l.wantAsks(t, "something came before", 1)
+		time.Sleep(200 * ms)
 		l.want(t, "an ACK for a part")
-		time.Sleep(30 * ms)
-		l.want(t, "the rest is lost", report{false, 735 * ms}, report{true, 760 * ms})
 		l.take(1)
-		time.Sleep(stallLook)
-		l.want(t, "an ACK alone", report{false, 785 * ms})
+		time.Sleep(100 * ms)
+		l.want(t, "an ACK alone")
+		l.heard() // at 1050 ms
+		l.want(t, "an answer", report{false, 1050 * ms})
 
 		l.give()
 		time.Sleep(60 * ms)
-		l.want(t, "another outage", report{true, 835 * ms})
+		l.want(t, "another outage", report{true, 1100 * ms})
 		l.take(1)
+		time.Sleep(20 * ms)
 		l.heard()
-		l.want(t, "an ACK with data", report{false, 845 * ms})
+		l.want(t, "an ACK, then data", report{false, 1130 * ms})
+		l.wantAsks(t, "another outage", 1)
 
 		looks := l.looks
 		time.Sleep(time.Hour)
 		if l.want(t, "an idle link"); l.looks != looks {
 			t.Errorf("an idle link was looked at %d times", l.looks-looks)
 		}
+	})
+}
+
+// TestStallWatchSilence: the way back stands still. Whoever waits for an answer
+// is told if the peer says nothing when it is asked either.
+func TestStallWatchSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLink()
+		send := func() {
+			l.give()
+			l.take(1)
+		}
+		send()
+		time.Sleep(time.Second)
+		l.want(t, "nobody waits")
+		l.wantAsks(t, "nobody waits", 0)
+
+		l.awaits = true
+		send() // at 1 s
+		time.Sleep(40 * ms)
+		l.heard()
+		time.Sleep(time.Second)
+		l.wantAsks(t, "a quick answer", 0)
+
+		send() // at 2040 ms
+		time.Sleep(70 * ms)
+		l.wantAsks(t, "a slow answer", 1)
+		l.heard() // what was asked for
+		time.Sleep(time.Second)
+		l.want(t, "a slow answer of a link that lives")
+		l.wantAsks(t, "the same request", 0)
+
+		send() // at 3110 ms
+		time.Sleep(500 * ms)
+		send()
+		time.Sleep(500 * ms)
+		l.want(t, "silence", report{true, 3210 * ms})
+		l.wantAsks(t, "silence", 1)
+		l.heard()
+		l.want(t, "its end", report{false, 4110 * ms})
+
+		l.usual = 120 * ms
+		for range 20 { // 20 ms each
+			send()
+			time.Sleep(115 * ms)
+			l.heard()
+		}
+		l.want(t, "a distant peer")
+		l.wantAsks(t, "a distant peer", 0)
+
+		looks := l.looks
+		time.Sleep(time.Hour)
+		if l.looks > looks+2 {
+			t.Errorf("an idle link was looked at %d times", l.looks-looks)
+		}
+	})
+}
+
+// TestStallWatchBothWays: the peer is asked again if it answered in the middle of
+// a stall, and not as long as it owes an answer.
+func TestStallWatchBothWays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLink()
+		l.give()
+		for range 50 { // a download goes on
+			time.Sleep(10 * ms)
+			l.heard()
+		}
+		l.want(t, "a link that takes nothing", report{true, 50 * ms})
+		l.wantAsks(t, "a link that takes nothing", 1)
+		time.Sleep(30 * ms)
+		l.take(1) // at 530 ms
+		time.Sleep(300 * ms)
+		l.want(t, "no answer yet")
+		l.wantAsks(t, "what came before is no answer", 1)
+		l.heard()
+		l.want(t, "an answer", report{false, 830 * ms})
 	})
 }
 
@@ -250,7 +354,10 @@ func TestStallWatchBulk(t *testing.T) {
 		}
 		l.take(1)
 		l.end()
-		l.want(t, "a write that ends", report{false, 1500 * ms})
+		time.Sleep(ms)
+		l.want(t, "a write that ends")
+		l.heard()
+		l.want(t, "and an answer", report{false, 1501 * ms})
 	})
 }
 
@@ -297,11 +404,10 @@ func TestStallWatchStop(t *testing.T) {
 func TestStallWatchLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLink()
-		tell := l.report
-		l.tell(nil)
+		l.tell(listener{})
 		l.give()
 		time.Sleep(100 * ms)
-		l.tell(tell)
+		l.tell(l.listener())
 		l.want(t, "a stall before", report{true, 100 * ms})
 	})
 }
@@ -319,6 +425,8 @@ func TestStallWatchUnknown(t *testing.T) {
 		}
 		time.Sleep(100 * ms)
 		l.end()
-		l.want(t, "a write", report{true, 150 * ms}, report{false, 200 * ms})
+		time.Sleep(ms)
+		l.heard()
+		l.want(t, "a write", report{true, 150 * ms}, report{false, 201 * ms})
 	})
 }

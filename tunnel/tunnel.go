@@ -159,6 +159,7 @@ type Info struct {
 	Method      ppp.Method        // authentication
 	Hash        sstp.HashProtocol // crypto binding
 	RemoteAddr  net.Addr
+	RTT         time.Duration     // how long the server took to answer the HTTP request
 	TLSVersion  uint16            // tls.VersionTLS12, tls.VersionTLS13
 	CipherSuite uint16            // see tls.CipherSuiteName
 	Certificate *x509.Certificate // the server's leaf
@@ -181,11 +182,17 @@ type Packets struct {
 	Fill func(b []byte) int
 
 	// Stalled, if set, is told when the connection to the server stands still,
-	// with data that the server has not got, and when it goes on or ends.
-	// Whoever has timers above the tunnel should stop them meanwhile: nothing
-	// was lost. It is called from varying goroutines, one call at a time, not
-	// any more after Run has returned, and must not block.
+	// in either direction, and when it goes on or ends. Whoever has timers above
+	// the tunnel should stop them meanwhile: nothing was lost. It is called from
+	// varying goroutines, one call at a time, not any more after Run has
+	// returned, and must not block.
 	Stalled func(bool)
+
+	// Awaits, if set, tells whether what Fill gave wants an answer that has not
+	// come: somebody's timer runs. Only then does silence make the session ask
+	// the server for a sign of life, to see whether the connection stands still.
+	// It is called from varying goroutines and must not block.
+	Awaits func() bool
 
 	// Changed, if set, is told when IPv6 has come up after the start. It is
 	// called on the session's loop and must not block.

@@ -48,6 +48,7 @@ type side struct {
 type way struct {
 	client string // raw, plain, sstproxy or stock
 	path   tunneltest.Path
+	back   bool // its stalls are on the way back alone
 	loss   loss // beyond the SSTP server
 }
 
@@ -70,7 +71,7 @@ func (b *bench) begin(ways ...way) ([]*side, error) {
 func (b *bench) start(w way) (*side, error) {
 	s := &side{name: w.client, number: byte(b.sides.Add(1))}
 	s.sunk = func() (int64, error) { return b.far.sunk(s.number) }
-	target, err := s.through(w.path, b.far.address(w))
+	target, err := s.through(w, b.far.address(w))
 	if err == nil {
 		err = b.startClient(s, w, target)
 	}
@@ -93,11 +94,15 @@ func (f farEnd) address(w way) string {
 }
 
 // through puts a relay before target if the path needs one.
-func (s *side) through(p tunneltest.Path, target string) (address string, err error) {
-	if p == (tunneltest.Path{}) {
+func (s *side) through(w way, target string) (address string, err error) {
+	if w.path == (tunneltest.Path{}) {
 		return target, nil
 	}
-	if s.relay, err = tunneltest.NewRelay(target, p, p); err != nil {
+	up := w.path
+	if w.back {
+		up.Stall = tunneltest.Stall{}
+	}
+	if s.relay, err = tunneltest.NewRelay(target, up, w.path); err != nil {
 		return "", err
 	}
 	return s.relay.Addr(), nil

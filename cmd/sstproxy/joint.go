@@ -35,7 +35,8 @@ func (j *joint) up(info tunnel.Info) (tunnel.Packets, error) {
 	j.leave()
 	session := j.session
 	packets := tunnel.Packets{
-		Deliver: j.stack.Deliver, Ready: j.stack.Ready(), Fill: j.stack.Fill, Stalled: j.stack.Stalled,
+		Deliver: j.stack.Deliver, Ready: j.stack.Ready(), Fill: j.stack.Fill,
+		Stalled: j.stack.Stalled, Awaits: j.stack.Awaits,
 		Changed: func(info tunnel.Info) { j.change(session, info, info.IPv6.InterfaceID) },
 	}
 	if j.space != nil {
@@ -100,7 +101,7 @@ func (j *joint) endGrace() {
 func (j *joint) set(info tunnel.Info, id [8]byte) error {
 	j.endGrace()
 	j.id = id
-	link := netstack.Link{MTU: info.MTU, DNS: info.IPv4.DNS, InterfaceID: id}
+	link := netstack.Link{MTU: info.MTU, DNS: info.IPv4.DNS, InterfaceID: id, RTT: info.RTT}
 	if len(j.dns) > 0 {
 		link.DNS = j.dns
 	}

@@ -42,6 +42,14 @@ func (l *Link) Probe(now time.Time, d time.Duration) {
 	l.echo(now)
 }
 
+// Echo sends the peer an Echo-Request, so that something comes from it at once.
+// It does nothing while LCP is not open.
+func (l *Link) Echo(now time.Time) {
+	if l.lcp.state == opened && l.cfg.EchoInterval >= 0 {
+		l.echo(now)
+	}
+}
+
 // Sent tells the link that some packet went to the peer at now; frames from
 // Pending count by themselves.
 func (l *Link) Sent(now time.Time) {

@@ -62,6 +62,8 @@ func (s *server) send(frame []byte) {
 // probe asks for a sign of life within d.
 func (s *server) probe(d time.Duration) { s.l.Probe(s.now, d); s.collect() }
 
+func (s *server) echo() { s.l.Echo(s.now); s.collect() }
+
 // next takes the Link's next frame.
 func (s *server) next() []byte {
 	s.t.Helper()

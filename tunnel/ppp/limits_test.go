@@ -180,6 +180,25 @@ func TestEchoTimeout(t *testing.T) {
 	}
 }
 
+// Echo asks for a sign of life and sets no limit.
+func TestEcho(t *testing.T) {
+	s := connect(t, Config{})
+	s.echo()
+	s.want(lcp(ConfigureRequest, 1, ourMagic))
+	s.wantIdle() // LCP is not open
+
+	s = connect(t, Config{})
+	s.network()
+	s.wait(time.Second)
+	s.echo()
+	s.want(lcp(EchoRequest, 4, "01020304"))
+	s.echo()
+	s.want(lcp(EchoRequest, 5, "01020304"))
+	s.wait(4 * time.Second)
+	s.wantIdle() // the next one is due after the last
+	s.wantAlive()
+}
+
 // A probe ends the link soon, unless something is heard since it was sent.
 func TestProbe(t *testing.T) {
 	s := connect(t, Config{})
