@@ -31,11 +31,12 @@ var maxFrozen = [reasons]time.Duration{stalled: 60 * time.Second, linkDown: down
 const tick = time.Nanosecond
 
 const (
-	// hesitation is how much longer a timer runs if nothing at all has come since
-	// it was set: so long it may take until a tunnel that stands still is known to.
+	// hesitation, and a round trip, is how much longer a timer runs if nothing at
+	// all has come since it was set: so long it may take until a tunnel that
+	// stands still is known to.
 	hesitation = 100 * time.Millisecond
-	// maxRefund bounds what a freeze gives back to a timer.
-	maxRefund = time.Second
+	// maxCalm bounds how long silence before a stall keeps timers after it.
+	maxCalm = time.Second
 	// maxRTT bounds Link.RTT, of which a slow server may be part.
 	maxRTT = time.Second
 )
@@ -49,11 +50,11 @@ const (
 // There is one clock and two reasons for it to stand still; it does as long as
 // either holds.
 //
-// That the tunnel stands still is known some time after it began to. A timer that
-// runs out meanwhile hesitates, and the freeze gives back to each what it has run
-// since something came last. That it goes on is known a round trip after it did;
-// so much the clock skips then, lest segments sent while it stood seem to have
-// been acknowledged at once. The timers don't see that.
+// That the tunnel stands still is known some time after it began to, and that it
+// goes on a round trip after it did. A timer that runs out in silence hesitates.
+// At the end of a stall the clock skips a round trip, lest segments sent while it
+// stood seem to have been acknowledged at once; and for as long as there was
+// silence before it, no timer runs out. Each is put off once.
 //
 // The clock starts no goroutine; frozen timers are looked at when they fire.
 type stallClock struct {
@@ -62,6 +63,8 @@ type stallClock struct {
 
 	mu     sync.Mutex
 	rtt    time.Duration      // to the server and back
+	silent time.Duration      // how long nothing had come when it was frozen
+	calm   time.Duration      // on the clock: until then no timer runs out
 	lost   time.Duration      // time spent frozen until since, less what was skipped
 	since  time.Time          // from when on until counts; zero if time runs
 	until  [reasons]time.Time // end of the freeze for each reason; zero: no such reason
@@ -118,13 +121,15 @@ func (c *stallClock) end() (end time.Time) {
 
 // Stalled tells the stack that the tunnel has stopped moving, or goes on. While
 // it stands still, for a minute at most, so does the time of the connections in
-// it: nothing was lost, and nothing must be sent again. Calls may repeat.
+// it: nothing was lost, and nothing must be sent again. Calls may repeat; that it
+// goes on, or still does, is a sign of life.
 func (s *Stack) Stalled(still bool) {
 	if still {
 		s.clock.freeze(stalled)
-	} else {
-		s.clock.thaw(stalled)
+		return
 	}
+	s.clock.hear()
+	s.clock.thaw(stalled)
 }
 
 // Awaits tells whether Fill gave something that wants an acknowledgement, and
@@ -142,30 +147,9 @@ func (c *stallClock) freeze(why reason) {
 	now := time.Now()
 	c.settle(now)
 	if c.since.IsZero() {
-		c.refund(c.read(now))
+		c.silent = min(c.read(now)-time.Duration(c.heard.Load()), maxCalm)
 	}
 	c.since, c.until[why] = now, now.Add(maxFrozen[why])
-}
-
-// refund gives back to the timers what they have run in silence until now, on
-// the clock. c.mu is held.
-func (c *stallClock) refund(now time.Duration) {
-	heard := time.Duration(c.heard.Load())
-	if heard == 0 {
-		return
-	}
-	for t := c.armed.first; t != nil; t = t.next {
-		t.due += min(now-max(heard, t.set), maxRefund)
-		t.set = now
-	}
-}
-
-// delay lets all timers run for d more. c.mu is held.
-func (c *stallClock) delay(d time.Duration) {
-	for t := c.armed.first; t != nil; t = t.next {
-		t.due += d
-		t.set += d
-	}
 }
 
 // setRTT says how long the way to the server and back is.
@@ -201,7 +185,7 @@ func (c *stallClock) thaw(why reason) {
 		c.since = time.Time{}
 		if why == stalled {
 			c.lost -= missed
-			c.delay(missed)
+			c.calm = c.read(now) + c.silent + missed
 		}
 	}
 	for t := range c.parked {
@@ -227,11 +211,7 @@ func (c *stallClock) jump(d time.Duration) (due []*stallTimer) {
 	c.lost -= d
 	now := time.Now()
 	for t := c.armed.first; t != nil; t = t.next {
-		if t.hesitates {
-			t.hesitates = false
-			t.due -= hesitation
-		}
-		if t.due <= c.read(now) {
+		if t.due <= c.read(now) || t.putOff {
 			due = append(due, t)
 		} else if _, ok := c.parked[t]; ok {
 			t.start(now)
@@ -263,7 +243,7 @@ type stallTimer struct {
 	f          func()
 	real       *time.Timer
 	set, due   time.Duration // on the clock
-	hesitates  bool          // for longer than it was set for
+	putOff     bool          // has run out once
 	armed      bool
 	prev, next *stallTimer // on the clock's list while armed
 }
@@ -273,7 +253,7 @@ type timerList struct{ first *stallTimer }
 
 func (t *stallTimer) arm(d time.Duration) {
 	t.set = t.clock.read(time.Now())
-	t.due, t.hesitates = t.set+d, false
+	t.due, t.putOff = t.set+d, false
 	if t.armed {
 		return
 	}
@@ -311,10 +291,13 @@ func (t *stallTimer) start(now time.Time) {
 	t.real.Reset(stands + t.due - t.clock.read(now))
 }
 
-// dubious tells whether t should hesitate: only silence has made it run out.
-func (t *stallTimer) dubious() bool {
-	heard := time.Duration(t.clock.heard.Load())
-	return !t.hesitates && heard != 0 && heard <= t.set
+// later is until when a timer that runs out at now, on the clock, is put off.
+func (t *stallTimer) later(now time.Duration) time.Duration {
+	c, until := t.clock, time.Duration(0)
+	if heard := time.Duration(c.heard.Load()); heard != 0 && heard <= t.set {
+		until = now + hesitation + c.rtt
+	}
+	return max(until, c.calm)
 }
 
 // fire runs f if the time has come on the clock too.
@@ -322,9 +305,9 @@ func (t *stallTimer) fire() {
 	c := t.clock
 	c.mu.Lock()
 	now := time.Now()
-	if t.armed && t.due <= c.read(now) && t.dubious() {
-		t.hesitates = true
-		t.due += hesitation
+	if at := c.read(now); t.armed && t.due <= at && !t.putOff {
+		t.due = max(t.due, t.later(at))
+		t.putOff = t.due > at
 	}
 	switch {
 	case !t.armed:

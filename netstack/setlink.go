@@ -180,6 +180,7 @@ func (s *Stack) goDown() {
 	s.resuming = true
 	s.silence = s.clock.elapsed() - time.Duration(s.clock.heard.Load())
 	s.link.out.setDown()
+	s.link.out.answered() // nothing will be
 	s.signalLink()
 	s.log.Debug("link down")
 }

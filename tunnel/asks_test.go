@@ -34,8 +34,8 @@ func TestAsks(t *testing.T) {
 		awaits.Store(true)
 		n.send(ipPacket(4, 100, 2))
 		time.Sleep(time.Second)
-		if n := asked(); n != 1 || len(stalls) != 0 {
-			t.Errorf("asked %d times, %d stalls; want one answer and no stall", n, len(stalls))
+		if n := asked(); n != 1 || len(stalls) != 1 || <-stalls {
+			t.Errorf("asked %d times, want once, and to be told that it lives", n)
 		}
 		p.server.Line().Stall(2 * time.Second)
 		n.send(ipPacket(4, 100, 3))

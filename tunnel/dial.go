@@ -156,10 +156,12 @@ func addresses(addrs []net.IPAddr) string {
 
 // call speaks TLS and HTTP and returns a session whose call is not started.
 func (d *dialer) call(ctx context.Context, raw *batchConn, roots func() *x509.CertPool, address, serverName string) (*Session, error) {
+	begun := time.Now()
 	conn, err := handshakeTLS(ctx, raw, d.cfg.TLS, roots, serverName)
 	if err != nil {
 		return nil, err
 	}
+	rtt := time.Since(begun)
 	state := conn.ConnectionState()
 	d.done(describeTLS(state))
 
@@ -169,7 +171,7 @@ func (d *dialer) call(ctx context.Context, raw *batchConn, roots func() *x509.Ce
 	if err != nil {
 		return nil, err
 	}
-	rtt := time.Since(sent)
+	rtt = min(rtt, time.Since(sent))
 	d.done(fmt.Sprintf("%d %s", reply.StatusCode, reply.Reason))
 
 	s := newSession(d.cfg, raw, conn, reply.Family(), rest, rtt)

@@ -172,7 +172,7 @@ func (s *Session) Run(ctx context.Context, p Packets) error {
 	}
 	s.packets.Store(&p)
 	if p.Stalled != nil {
-		s.raw.watch.tell(listener{report: p.Stalled, awaits: p.Awaits, ask: s.ask})
+		s.raw.watch.tell(listener{report: p.Stalled, awaits: p.Awaits, ask: s.ask, rtt: s.info.RTT})
 	}
 	s.out.wake()
 	for !s.over() {

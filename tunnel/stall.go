@@ -12,7 +12,7 @@ const (
 	stallAfter    = 50 * time.Millisecond
 	stallAfterMax = 150 * time.Millisecond // what only the time of writes can prolong it to
 	// While it stands still, it is looked at every stallLook; never twice within
-	// minLook, unless a write has ended.
+	// minLook, unless a write has ended or something came.
 	stallLook = 25 * time.Millisecond
 	minLook   = 5 * time.Millisecond
 	// Writes are cut into chunks that ought to take less than slowChunk, so
@@ -58,7 +58,6 @@ type stallWatch struct {
 	timer    *time.Timer
 	armed    bool          // the timer runs: something may be owed
 	patience time.Duration // at the last look
-	looked   time.Time     // when that was
 	moved    uint64        // what was seen then
 	mark     time.Time     // the link has not moved since, as far as is known
 	chunks   uint64        // how many have ended
@@ -78,11 +77,13 @@ type moment struct {
 	came uint64
 }
 
-// listener is who is told that the link stands still and that it goes on.
+// listener is who is told that the link stands still and that it goes on, or
+// that it does not stand still although the peer had to be asked.
 type listener struct {
 	report func(bool)
-	awaits func() bool // tells whether what was given wants an answer; may be nil
-	ask    func()      // makes the peer send something at once; nil if nobody can
+	awaits func() bool   // tells whether what was given wants an answer; may be nil
+	ask    func()        // makes the peer send something at once; nil if nobody can
+	rtt    time.Duration // it takes about so long to answer
 }
 
 func newStallWatch(acked func() (linkView, bool)) *stallWatch {
@@ -155,9 +156,7 @@ func (w *stallWatch) heard() {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.stuck || time.Since(w.looked) >= minLook {
-		w.look()
-	}
+	w.look()
 }
 
 func (w *stallWatch) moment(now time.Time) moment { return moment{now, w.came.Load()} }
@@ -176,7 +175,7 @@ func (w *stallWatch) fire() {
 // look judges the link, says so, and sets the time of the next look. w.mu is held.
 func (w *stallWatch) look() {
 	v, now := w.view(), time.Now()
-	w.looked, w.patience = now, max(v.usual, stallAfter)
+	w.patience = max(v.usual, stallAfter)
 	switch {
 	case !v.owed:
 		w.mark = now
@@ -204,33 +203,36 @@ func (w *stallWatch) look() {
 // listen tells whether the peer owes a sign of life for too long, and if not,
 // when it will; left is zero if it owes none. w.mu is held.
 func (w *stallWatch) listen(now time.Time) (silent bool, left time.Duration) {
-	switch {
-	case w.to.ask == nil:
+	if w.to.ask == nil {
 		return false, 0
-	case w.stuck:
+	}
+	patience := max(w.patience, w.to.rtt*5/4)
+	switch first := w.wanting.at.IsZero(); {
+	case w.stuck && w.acked != nil:
 		// What comes while the link is stuck tells nothing about it.
-		first := w.wanting.at.IsZero()
 		w.wanting = w.moment(now)
 		if !first {
 			return true, 0
 		}
-	case w.wanting.at.IsZero():
+	case !first && !w.passed(w.wanting):
+	default:
+		w.wanting = moment{}
+		if !first && !w.still.Load() && w.to.report != nil {
+			w.to.report(false) // the answer may have been to our question alone
+		}
 		if w.passed(w.given) || w.to.awaits == nil || !w.to.awaits() {
 			return false, 0
 		}
-		if left = w.patience - now.Sub(w.given.at); left > 0 {
+		if left = patience - now.Sub(w.given.at); left > 0 {
 			return false, left
 		}
 		w.wanting = w.moment(now)
-	case w.passed(w.wanting):
-		w.wanting = moment{}
-		return false, 0
 	}
 	if w.passed(w.asked) {
 		w.asked = w.moment(now)
 		w.to.ask()
 	}
-	left = w.patience - now.Sub(w.wanting.at)
+	left = patience - now.Sub(w.wanting.at)
 	return w.still.Load() || left <= 0, left
 }
 

@@ -133,6 +133,13 @@ func (l *link) give() {
 	l.end()
 }
 
+// looked is how often the watch has looked.
+func (l *link) looked() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.looks
+}
+
 // take is an ACK for n octets.
 func (l *link) take(n uint64) {
 	l.mu.Lock()
@@ -211,10 +218,11 @@ func TestStallWatchRequest(t *testing.T) {
 		l.want(t, "an ACK, then data", report{false, 1130 * ms})
 		l.wantAsks(t, "another outage", 1)
 
-		looks := l.looks
+		looks := l.looked()
 		time.Sleep(time.Hour)
-		if l.want(t, "an idle link"); l.looks != looks {
-			t.Errorf("an idle link was looked at %d times", l.looks-looks)
+		l.want(t, "an idle link")
+		if n := l.looked() - looks; n != 0 {
+			t.Errorf("an idle link was looked at %d times", n)
 		}
 	})
 }
@@ -245,7 +253,7 @@ func TestStallWatchSilence(t *testing.T) {
 		l.wantAsks(t, "a slow answer", 1)
 		l.heard() // what was asked for
 		time.Sleep(time.Second)
-		l.want(t, "a slow answer of a link that lives")
+		l.want(t, "a slow answer of a link that lives", report{false, 2140 * ms})
 		l.wantAsks(t, "the same request", 0)
 
 		send() // at 3110 ms
@@ -266,10 +274,76 @@ func TestStallWatchSilence(t *testing.T) {
 		l.want(t, "a distant peer")
 		l.wantAsks(t, "a distant peer", 0)
 
-		looks := l.looks
+		looks := l.looked()
 		time.Sleep(time.Hour)
-		if l.looks > looks+2 {
-			t.Errorf("an idle link was looked at %d times", l.looks-looks)
+		if n := l.looked() - looks; n > 2 {
+			t.Errorf("an idle link was looked at %d times", n)
+		}
+	})
+}
+
+// TestStallWatchNext: what is given after the peer's answer is watched, too.
+func TestStallWatchNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLink()
+		l.awaits = true
+		send := func() {
+			l.give()
+			l.take(1)
+		}
+		send()
+		time.Sleep(60 * ms)
+		l.heard() // what was asked for
+		time.Sleep(ms)
+		send() // before the next look
+		time.Sleep(time.Second)
+		l.want(t, "two requests", report{false, 100 * ms}, report{true, 161 * ms})
+	})
+}
+
+// TestStallWatchDistant: a peer that is known to be distant is not asked before it
+// can have answered.
+func TestStallWatchDistant(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLink()
+		to := l.listener()
+		to.rtt = 200 * ms
+		l.tell(to)
+		l.awaits = true
+		for range 10 {
+			l.give()
+			l.take(1)
+			time.Sleep(240 * ms)
+			l.heard()
+		}
+		l.want(t, "a distant peer")
+		l.wantAsks(t, "a distant peer", 0)
+	})
+}
+
+// TestStallWatchSlowWrites: where the system tells nothing more, a slow link has a
+// write under way most of the time. What comes meanwhile proves that it moves.
+func TestStallWatchSlowWrites(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLink()
+		l.gone, l.awaits = true, true
+		var frozen time.Duration
+		for range 100 {
+			l.begin()
+			for range 30 {
+				time.Sleep(20 * ms)
+				l.heard()
+			}
+			l.end()
+		}
+		reports := l.told()
+		for i := 1; i < len(reports); i++ {
+			if reports[i-1].still && !reports[i].still {
+				frozen = max(frozen, reports[i].at-reports[i-1].at)
+			}
+		}
+		if len(reports) == 0 || frozen > 600*ms {
+			t.Errorf("it stood still for up to %v, longer than a write takes", frozen)
 		}
 	})
 }
@@ -425,8 +499,6 @@ func TestStallWatchUnknown(t *testing.T) {
 		}
 		time.Sleep(100 * ms)
 		l.end()
-		time.Sleep(ms)
-		l.heard()
-		l.want(t, "a write", report{true, 150 * ms}, report{false, 201 * ms})
+		l.want(t, "a write", report{true, 150 * ms}, report{false, 200 * ms})
 	})
 }

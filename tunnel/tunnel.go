@@ -182,10 +182,11 @@ type Packets struct {
 	Fill func(b []byte) int
 
 	// Stalled, if set, is told when the connection to the server stands still,
-	// in either direction, and when it goes on or ends. Whoever has timers above
-	// the tunnel should stop them meanwhile: nothing was lost. It is called from
-	// varying goroutines, one call at a time, not any more after Run has
-	// returned, and must not block.
+	// in either direction, and when it goes on or ends; false is also said of one
+	// that has proved to be alive. Whoever has timers above the tunnel should
+	// stop them meanwhile: nothing was lost. It is called from varying
+	// goroutines, one call at a time, not any more after Run has returned, and
+	// must not block.
 	Stalled func(bool)
 
 	// Awaits, if set, tells whether what Fill gave wants an answer that has not

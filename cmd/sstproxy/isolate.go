@@ -126,6 +126,7 @@ func (i *isolation) divert(p *tunnel.Packets) {
 		return n + i.space.Fill(b[n:])
 	}
 	p.Ready = i.space.Ready()
+	p.Awaits = func() bool { return !i.begun.Load() && stack.Awaits() } // the command's own TCP is a kernel's
 	i.join.Do(func() {
 		i.wg.Go(func() { // ends with the isolation
 			for {

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sstproxy/netstack"
@@ -22,21 +23,27 @@ type joint struct {
 	log   *slog.Logger
 	dns   []netip.Addr // name servers instead of the session's, if any
 
-	mu      sync.Mutex
-	session int         // number of the one that is up; what is said of others comes too late
-	id      [8]byte     // interface identifier of the stack's IPv6 addresses
-	grace   *time.Timer // ends what id has from the session before; nil if nothing
+	session atomic.Int64 // number of the one that is up; what is said of others comes too late
+
+	mu    sync.Mutex  // also held when session changes
+	id    [8]byte     // interface identifier of the stack's IPv6 addresses
+	grace *time.Timer // ends what id has from the session before; nil if nothing
 }
 
 // up is a [tunnel.KeeperConfig]'s Up.
 func (j *joint) up(info tunnel.Info) (tunnel.Packets, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.leave()
-	session := j.session
+	session := j.leave()
+	j.stack.Stalled(false) // whatever the session before did
 	packets := tunnel.Packets{
 		Deliver: j.stack.Deliver, Ready: j.stack.Ready(), Fill: j.stack.Fill,
-		Stalled: j.stack.Stalled, Awaits: j.stack.Awaits,
+		Stalled: func(still bool) {
+			if j.session.Load() == session {
+				j.stack.Stalled(still)
+			}
+		},
+		Awaits:  func() bool { return j.session.Load() == session && j.stack.Awaits() },
 		Changed: func(info tunnel.Info) { j.change(session, info, info.IPv6.InterfaceID) },
 	}
 	if j.space != nil {
@@ -53,16 +60,16 @@ func (j *joint) begin(info tunnel.Info) error {
 	if err := j.set(info, j.id); err != nil {
 		return err
 	}
-	session := j.session
+	session := j.session.Load()
 	j.grace = time.AfterFunc(ipv6Grace, func() { j.change(session, info, [8]byte{}) })
 	return nil
 }
 
 // change sets the interface identifier that a session has, or has not.
-func (j *joint) change(session int, info tunnel.Info, id [8]byte) {
+func (j *joint) change(session int64, info tunnel.Info, id [8]byte) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if session != j.session || j.grace == nil && id == [8]byte{} { // the grace has been ended meanwhile
+	if session != j.session.Load() || j.grace == nil && id == [8]byte{} { // the grace has been ended meanwhile
 		return
 	}
 	if err := j.set(info, id); err != nil {
@@ -83,10 +90,11 @@ func (j *joint) stop() {
 	j.leave()
 }
 
-// leave makes what is said of the session so far come too late. It wants mu held.
-func (j *joint) leave() {
-	j.session++
+// leave makes what is said of the session so far come too late, and returns the
+// number of the next one. It wants mu held.
+func (j *joint) leave() int64 {
 	j.endGrace()
+	return j.session.Add(1)
 }
 
 // endGrace wants mu held.
