@@ -45,6 +45,25 @@ func TestGrowth(t *testing.T) {
 	}
 }
 
+// TestReceiveBufferGrows: whoever reads whole windows at once gets larger ones.
+func TestReceiveBufferGrows(t *testing.T) {
+	t.Parallel()
+	w := newWires(t)
+	address := w.serve(t, "tcp", ":0", func(c net.Conn) { io.Copy(c, endless{}) })
+	c := w.dial(t, "tcp", address).(*tcpConn)
+	size := c.ep.SocketOptions().GetReceiveBufferSize
+	begin, b := size(), make([]byte, 4<<20)
+	for range 10 { // the first tell how long a round trip is
+		waitFor(t, "a full window", func() bool { return int64(held(t, c)) > begin*4/10 })
+		if _, err := c.Read(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := size(); n <= begin {
+		t.Errorf("buffer of %d octets, as in the beginning", n)
+	}
+}
+
 // TestGrowthWhenClosed: a Close in the middle of reads gives all back, and so does
 // a connection that its peer resets.
 func TestGrowthWhenClosed(t *testing.T) {
@@ -83,19 +102,22 @@ func TestHeld(t *testing.T) {
 	address := w.serve(t, "tcp", ":0", func(c net.Conn) { io.Copy(c, endless{}) })
 	c := w.dial(t, "tcp", address).(*tcpConn)
 	c.ep.SocketOptions().SetReceiveBufferSize(int64(receiveBuffer(most)), true)
-	held := func() int {
-		n, terr := c.ep.GetSockOptInt(tcpip.ReceiveQueueSizeOption)
-		if terr != nil {
-			t.Fatal(terr)
-		}
-		return n
-	}
-	waitFor(t, "a full window", func() bool { return held() > most*7/10 })
+	waitFor(t, "a full window", func() bool { return held(t, c) > most*7/10 })
 	probed := w.back.frames.Load() + 2 // a closed window is asked about now and then
 	waitFor(t, "the peer to ask for more", func() bool { return w.back.frames.Load() >= probed })
-	if n := held(); n > most*3/4 {
+	if n := held(t, c); n > most*3/4 {
 		t.Errorf("%d octets wait, want at most three quarters of %d", n, most)
 	}
+}
+
+// held is how many octets wait to be read from a connection.
+func held(t *testing.T, c *tcpConn) int {
+	t.Helper()
+	n, terr := c.ep.GetSockOptInt(tcpip.ReceiveQueueSizeOption)
+	if terr != nil {
+		t.Fatal(terr)
+	}
+	return n
 }
 
 // endless is a reader of zeros.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"io"
+	"net"
 	"sync/atomic"
 	"testing"
 
@@ -229,6 +230,42 @@ func TestFillGoesOn(t *testing.T) {
 	}
 	if !bytes.Equal(got, data) {
 		t.Errorf("%d octets came out, want the %d put in", len(got), len(data))
+	}
+}
+
+// TestWriteStaysWhole: what the initial window (RFC 6928) lets go of a large Write
+// waits as one packet, and leaves as segments that fill the MTU.
+func TestWriteStaysWhole(t *testing.T) {
+	t.Parallel()
+	w := newWires(t)
+	c := w.dial(t, "tcp", w.serve(t, "tcp", ":0", func(c net.Conn) { io.Copy(io.Discard, c) }))
+	q := w.a.link.out
+	waiting := func() (packets, cost int) {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		for _, f := range q.flows.Flows() {
+			packets += f.Waiting()
+		}
+		return packets, q.streams
+	}
+	waitFor(t, "the handshake's end", func() bool { _, cost := waiting(); return cost == 0 })
+	w.out.pause()
+	defer w.out.resume()
+	if _, err := c.Write(random(64 << 10)); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "a window of data", func() bool { _, cost := waiting(); return cost > 10_000 })
+	packets, _ := waiting()
+	b := make([]byte, 64<<10)
+	segments := w.out.split(nil, b[:w.a.Fill(b)])
+	if packets != 1 || len(segments) != 10 {
+		t.Errorf("%d packets left as %d segments, want 1 as 10", packets, len(segments))
+	}
+	const options = 40 // the room that TCP may keep for them
+	for _, s := range segments {
+		if mtu := linkA().MTU; len(s) > mtu || len(s) < mtu-options {
+			t.Errorf("segment of %d octets, the MTU is %d", len(s), mtu)
+		}
 	}
 }
 

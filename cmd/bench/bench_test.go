@@ -5,9 +5,11 @@ import (
 	"io"
 	"math"
 	"net"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -163,6 +165,66 @@ func TestAnswer(t *testing.T) {
 	if got := sunk[7].Load() - before; got != 5 {
 		t.Errorf("counted %d octets of an upload of 5", got)
 	}
+}
+
+// pipeListener accepts what is sent to it, until it is closed.
+type pipeListener chan net.Conn
+
+func (l pipeListener) Accept() (net.Conn, error) {
+	if c, ok := <-l; ok {
+		return c, nil
+	}
+	return nil, net.ErrClosed
+}
+
+func (l pipeListener) Close() error { close(l); return nil }
+
+func (pipeListener) Addr() net.Addr { return nil }
+
+// servedConn notes which goroutine reads from it: the number in "goroutine N
+// [running]", the first line of its stack.
+type servedConn struct {
+	net.Conn
+	by string
+}
+
+func (c *servedConn) Read(b []byte) (int, error) {
+	line := make([]byte, 64)
+	c.by = string(bytes.Fields(line[:runtime.Stack(line, false)])[1])
+	return c.Conn.Read(b)
+}
+
+// TestServe: no connection waits for another, a goroutine that is done takes the
+// next, and none outlives the listener.
+func TestServe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := make(pipeListener)
+		go serve(l) // ends when l is closed
+		ask := func() (near net.Conn, by string) {
+			near, far := net.Pipe()
+			c := &servedConn{Conn: far}
+			l <- c
+			near.Write([]byte{askIdle, 0})
+			io.ReadFull(near, make([]byte, 1))
+			synctest.Wait()
+			return near, c.by
+		}
+		idle, first := ask()
+		other, second := ask()
+		if second == first {
+			t.Error("one goroutine serves two at once")
+		}
+		idle.Close()
+		synctest.Wait()
+		next, again := ask()
+		if again != first {
+			t.Errorf("served by goroutine %s, want %s, which is done", again, first)
+		}
+		next.Close()
+		l.Close()
+		synctest.Wait()
+		other.Close()
+	})
 }
 
 // TestRatioError: what pairs have in common does not count, all else does.

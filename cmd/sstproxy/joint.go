@@ -109,6 +109,17 @@ func (j *joint) endGrace() {
 func (j *joint) set(info tunnel.Info, id [8]byte) error {
 	j.endGrace()
 	j.id = id
+	link := j.link(info, id)
+	if j.space != nil {
+		if err := j.space.set(link); err != nil {
+			return err
+		}
+	}
+	return j.stack.SetLink(link)
+}
+
+// link is what the stack learns of a session.
+func (j *joint) link(info tunnel.Info, id [8]byte) netstack.Link {
 	link := netstack.Link{MTU: info.MTU, DNS: info.IPv4.DNS, InterfaceID: id, RTT: info.RTT}
 	if len(j.dns) > 0 {
 		link.DNS = j.dns
@@ -116,10 +127,5 @@ func (j *joint) set(info tunnel.Info, id [8]byte) error {
 	if addr := info.IPv4.Addr; addr.IsValid() {
 		link.Addrs = []netip.Prefix{netip.PrefixFrom(addr, addr.BitLen())}
 	}
-	if j.space != nil {
-		if err := j.space.set(link); err != nil {
-			return err
-		}
-	}
-	return j.stack.SetLink(link)
+	return link
 }

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"testing"
+	"time"
 
 	"sstproxy/netstack"
 	"sstproxy/tunnel"
@@ -123,16 +124,22 @@ func TestJointAwaits(t *testing.T) {
 	<-ended
 }
 
-// A session has all that the stack offers to it, the stall clock included: without
-// that nothing fails, but is slow.
+// A session has all that the stack offers to it, and the stack all that it wants to
+// know of a session, the stall clock's part included: without that nothing fails,
+// but is slow.
 func TestJointJoinsAll(t *testing.T) {
-	packets, err := newJoint(t).up(tunnel.Info{MTU: 1500, IPv4: ppp.IPv4{Addr: netip.MustParseAddr("10.66.0.2")}})
+	j := newJoint(t)
+	addr := netip.MustParseAddr("10.66.0.2")
+	info := tunnel.Info{MTU: 1500, RTT: time.Second, IPv4: ppp.IPv4{Addr: addr, DNS: []netip.Addr{addr}}}
+	packets, err := j.up(info)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, v := 0, reflect.ValueOf(packets); i < v.NumField(); i++ {
-		if v.Field(i).IsZero() {
-			t.Errorf("no %s", v.Type().Field(i).Name)
+	for _, all := range []any{packets, j.link(info, [8]byte{1})} {
+		for i, v := 0, reflect.ValueOf(all); i < v.NumField(); i++ {
+			if v.Field(i).IsZero() {
+				t.Errorf("%T: no %s", all, v.Type().Field(i).Name)
+			}
 		}
 	}
 }
