@@ -31,12 +31,15 @@ var maxFrozen = [reasons]time.Duration{stalled: 60 * time.Second, linkDown: down
 const tick = time.Nanosecond
 
 const (
-	// hesitation, and a round trip, is how much longer a timer runs if nothing at
-	// all has come since it was set: so long it may take until a tunnel that
-	// stands still is known to.
+	// hesitation, and one and a half round trips, is how much longer a timer runs
+	// if nothing at all has come since it was set: so long it may take until a
+	// tunnel that stands still is known to.
 	hesitation = 100 * time.Millisecond
-	// maxCalm bounds how long silence before a stall keeps timers after it.
-	maxCalm = time.Second
+	// relief is what is left of it when the tunnel turns out to be alive: what
+	// came with that sign of life is still on its way to the connections.
+	relief = 10 * time.Millisecond
+	// maxPutOff bounds how much later than it was set for a timer runs out.
+	maxPutOff = 3 * time.Second
 	// maxRTT bounds Link.RTT, of which a slow server may be part.
 	maxRTT = time.Second
 )
@@ -54,7 +57,7 @@ const (
 // goes on a round trip after it did. A timer that runs out in silence hesitates.
 // At the end of a stall the clock skips a round trip, lest segments sent while it
 // stood seem to have been acknowledged at once; and for as long as there was
-// silence before it, no timer runs out. Each is put off once.
+// silence before it, and that round trip, no timer runs out.
 //
 // The clock starts no goroutine; frozen timers are looked at when they fire.
 type stallClock struct {
@@ -128,8 +131,8 @@ func (s *Stack) Stalled(still bool) {
 		s.clock.freeze(stalled)
 		return
 	}
-	s.clock.hear()
 	s.clock.thaw(stalled)
+	s.clock.relieve()
 }
 
 // Awaits tells whether Fill gave something that wants an acknowledgement, and
@@ -147,7 +150,7 @@ func (c *stallClock) freeze(why reason) {
 	now := time.Now()
 	c.settle(now)
 	if c.since.IsZero() {
-		c.silent = min(c.read(now)-time.Duration(c.heard.Load()), maxCalm)
+		c.silent = min(c.read(now)-time.Duration(c.heard.Load()), hesitation+2*c.rtt)
 	}
 	c.since, c.until[why] = now, now.Add(maxFrozen[why])
 }
@@ -159,8 +162,26 @@ func (c *stallClock) setRTT(d time.Duration) {
 	c.rtt = min(max(d, 0), maxRTT)
 }
 
-// hear says that something came.
-func (c *stallClock) hear() { c.heard.Store(int64(c.elapsed())) }
+// hear says that something came, and returns when.
+func (c *stallClock) hear() time.Duration {
+	now := c.elapsed()
+	c.heard.Store(int64(now))
+	return now
+}
+
+// relieve says that something comes: timers need not hesitate any more.
+func (c *stallClock) relieve() {
+	c.hear()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	for t := c.armed.first; t != nil; t = t.next {
+		if soon := max(c.read(now)+relief, c.calm); t.due > t.first && t.due > soon {
+			t.due = soon
+			t.start(now)
+		}
+	}
+}
 
 // settle adds what was lost until now.
 func (c *stallClock) settle(now time.Time) {
@@ -179,10 +200,14 @@ func (c *stallClock) thaw(why reason) {
 	}
 	now := time.Now()
 	missed := min(now.Sub(c.since), c.rtt)
+	if now.After(c.end()) {
+		missed = 0 // it goes on already
+	}
 	c.settle(now)
 	c.until[why] = time.Time{}
 	if c.end().IsZero() {
 		c.since = time.Time{}
+		c.calm = 0
 		if why == stalled {
 			c.lost -= missed
 			c.calm = c.read(now) + c.silent + missed
@@ -211,7 +236,7 @@ func (c *stallClock) jump(d time.Duration) (due []*stallTimer) {
 	c.lost -= d
 	now := time.Now()
 	for t := c.armed.first; t != nil; t = t.next {
-		if t.due <= c.read(now) || t.putOff {
+		if t.first <= c.read(now) {
 			due = append(due, t)
 		} else if _, ok := c.parked[t]; ok {
 			t.start(now)
@@ -242,8 +267,8 @@ type stallTimer struct {
 	clock      *stallClock
 	f          func()
 	real       *time.Timer
-	set, due   time.Duration // on the clock
-	putOff     bool          // has run out once
+	set, first time.Duration // on the clock: since when it runs, and until when
+	due        time.Duration // first, or later if it is put off
 	armed      bool
 	prev, next *stallTimer // on the clock's list while armed
 }
@@ -253,7 +278,8 @@ type timerList struct{ first *stallTimer }
 
 func (t *stallTimer) arm(d time.Duration) {
 	t.set = t.clock.read(time.Now())
-	t.due, t.putOff = t.set+d, false
+	t.first = t.set + d
+	t.due = t.first
 	if t.armed {
 		return
 	}
@@ -293,11 +319,12 @@ func (t *stallTimer) start(now time.Time) {
 
 // later is until when a timer that runs out at now, on the clock, is put off.
 func (t *stallTimer) later(now time.Duration) time.Duration {
-	c, until := t.clock, time.Duration(0)
-	if heard := time.Duration(c.heard.Load()); heard != 0 && heard <= t.set {
-		until = now + hesitation + c.rtt
+	c, until := t.clock, t.clock.calm
+	heard := time.Duration(c.heard.Load())
+	if t.due == t.first && heard != 0 && heard <= t.set {
+		until = max(until, now+hesitation+c.rtt*3/2)
 	}
-	return max(until, c.calm)
+	return max(t.due, min(until, t.first+maxPutOff))
 }
 
 // fire runs f if the time has come on the clock too.
@@ -305,9 +332,8 @@ func (t *stallTimer) fire() {
 	c := t.clock
 	c.mu.Lock()
 	now := time.Now()
-	if at := c.read(now); t.armed && t.due <= at && !t.putOff {
-		t.due = max(t.due, t.later(at))
-		t.putOff = t.due > at
+	if at := c.read(now); t.armed && t.due <= at {
+		t.due = t.later(at)
 	}
 	switch {
 	case !t.armed:

@@ -36,7 +36,7 @@ func (s *Stack) Deliver(batch [][]byte) {
 		return
 	}
 	s.link.received.Add(uint64(len(batch)))
-	s.clock.hear()
+	s.heard.Store(int64(s.clock.hear()))
 	s.link.out.answered()
 	s.deliverMu.Lock()
 	defer s.deliverMu.Unlock()

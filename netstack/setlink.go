@@ -178,7 +178,7 @@ func (s *Stack) goDown() {
 	s.clock.freeze(linkDown)
 	s.clock.thaw(stalled) // what stood still is no more
 	s.resuming = true
-	s.silence = s.clock.elapsed() - time.Duration(s.clock.heard.Load())
+	s.silence = s.clock.elapsed() - time.Duration(s.heard.Load())
 	s.link.out.setDown()
 	s.link.out.answered() // nothing will be
 	s.signalLink()

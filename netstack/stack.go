@@ -67,6 +67,7 @@ type Stack struct {
 
 	state   atomic.Pointer[linkState]
 	nextDNS atomic.Uint32 // index of the DNS server that answered last
+	heard   atomic.Int64  // time.Duration on the clock of the last Deliver
 	endings endings
 	ended   ended
 	// listeners is how many there are, see late.

@@ -57,6 +57,7 @@ type stallWatch struct {
 	to       listener
 	timer    *time.Timer
 	armed    bool          // the timer runs: something may be owed
+	rests    bool          // at the last look nothing was
 	patience time.Duration // at the last look
 	moved    uint64        // what was seen then
 	mark     time.Time     // the link has not moved since, as far as is known
@@ -122,8 +123,8 @@ func (w *stallWatch) begin() {
 	if w.passed(w.given) {
 		w.given = w.moment(w.since)
 	}
-	if !w.armed {
-		w.armed, w.mark = true, w.since
+	if !w.armed || w.rests {
+		w.armed, w.rests, w.mark = true, false, w.since
 		w.timer.Reset(w.patience)
 	}
 }
@@ -185,14 +186,15 @@ func (w *stallWatch) look() {
 	w.moved = v.moved
 	left := w.patience - now.Sub(w.mark)
 	w.stuck = v.owed && left <= 0
+	w.rests = !v.owed && !w.under
 	silent, answer := w.listen(now)
 	w.say(w.stuck || silent)
 	switch {
 	case w.still.Load():
 		left = stallLook
-	case answer > 0 && (answer < left || !v.owed && !w.under):
+	case answer > 0 && (answer < left || w.rests):
 		left = answer
-	case !v.owed && !w.under:
+	case w.rests:
 		w.armed = false
 		w.timer.Stop()
 		return

@@ -297,7 +297,7 @@ func TestStallWatchNext(t *testing.T) {
 		time.Sleep(ms)
 		send() // before the next look
 		time.Sleep(time.Second)
-		l.want(t, "two requests", report{false, 100 * ms}, report{true, 161 * ms})
+		l.want(t, "two requests", report{false, 111 * ms}, report{true, 161 * ms})
 	})
 }
 
@@ -318,6 +318,34 @@ func TestStallWatchDistant(t *testing.T) {
 		}
 		l.want(t, "a distant peer")
 		l.wantAsks(t, "a distant peer", 0)
+	})
+}
+
+// TestStallWatchRests: while nothing but an answer is owed, the time for that says
+// nothing about what is given next, neither that it is old nor that it is young.
+func TestStallWatchRests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLink()
+		to := l.listener()
+		to.rtt = 200 * ms
+		l.tell(to)
+		l.awaits = true
+		l.give()
+		l.take(1)
+		time.Sleep(245 * ms)
+		l.give() // 5 ms before an answer is due
+		time.Sleep(40 * ms)
+		l.take(1)
+		l.heard()
+		l.want(t, "a young one")
+		time.Sleep(time.Second)
+		l.told()
+		l.give() // at 1285 ms
+		l.take(1)
+		time.Sleep(60 * ms)
+		l.give()
+		time.Sleep(60 * ms)
+		l.want(t, "an old one", report{true, 1395 * ms})
 	})
 }
 

@@ -24,6 +24,7 @@ type joint struct {
 	dns   []netip.Addr // name servers instead of the session's, if any
 
 	session atomic.Int64 // number of the one that is up; what is said of others comes too late
+	stallMu sync.Mutex   // held when the stack is told of stalls; taken after mu
 
 	mu    sync.Mutex  // also held when session changes
 	id    [8]byte     // interface identifier of the stack's IPv6 addresses
@@ -35,10 +36,11 @@ func (j *joint) up(info tunnel.Info) (tunnel.Packets, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	session := j.leave()
-	j.stack.Stalled(false) // whatever the session before did
 	packets := tunnel.Packets{
 		Deliver: j.stack.Deliver, Ready: j.stack.Ready(), Fill: j.stack.Fill,
 		Stalled: func(still bool) {
+			j.stallMu.Lock()
+			defer j.stallMu.Unlock()
 			if j.session.Load() == session {
 				j.stack.Stalled(still)
 			}
@@ -94,6 +96,9 @@ func (j *joint) stop() {
 // number of the next one. It wants mu held.
 func (j *joint) leave() int64 {
 	j.endGrace()
+	j.stallMu.Lock()
+	defer j.stallMu.Unlock()
+	j.stack.Stalled(false)
 	return j.session.Add(1)
 }
 
