@@ -33,7 +33,7 @@ const tick = time.Nanosecond
 const (
 	// hesitation, and one and a half round trips, is how much longer a timer runs
 	// if nothing at all has come since it was set: so long it may take until a
-	// tunnel that stands still is known to.
+	// tunnel that stands still is known to. Without Link.RTT none hesitates.
 	hesitation = 100 * time.Millisecond
 	// relief is what is left of it when the tunnel turns out to be alive: what
 	// came with that sign of life is still on its way to the connections.
@@ -57,12 +57,13 @@ const (
 // goes on a round trip after it did. A timer that runs out in silence hesitates.
 // At the end of a stall the clock skips a round trip, lest segments sent while it
 // stood seem to have been acknowledged at once; and for as long as there was
-// silence before it, and that round trip, no timer runs out.
+// silence before it, as far as that may have been the stall, and for that round
+// trip, no timer runs out.
 //
 // The clock starts no goroutine; frozen timers are looked at when they fire.
 type stallClock struct {
 	base  time.Time
-	heard atomic.Int64 // time.Duration on the clock of the last thing that came; 0: nothing
+	alive atomic.Int64 // time.Duration on the clock of the last sign of life; 0: none
 
 	mu     sync.Mutex
 	rtt    time.Duration      // to the server and back
@@ -124,8 +125,8 @@ func (c *stallClock) end() (end time.Time) {
 
 // Stalled tells the stack that the tunnel has stopped moving, or goes on. While
 // it stands still, for a minute at most, so does the time of the connections in
-// it: nothing was lost, and nothing must be sent again. Calls may repeat; that it
-// goes on, or still does, is a sign of life.
+// it: nothing was lost, and nothing must be sent again. Calls may repeat. That it
+// goes on, or still does, relieves timers that hesitate.
 func (s *Stack) Stalled(still bool) {
 	if still {
 		s.clock.freeze(stalled)
@@ -150,7 +151,7 @@ func (c *stallClock) freeze(why reason) {
 	now := time.Now()
 	c.settle(now)
 	if c.since.IsZero() {
-		c.silent = min(c.read(now)-time.Duration(c.heard.Load()), hesitation+2*c.rtt)
+		c.silent = min(c.read(now)-time.Duration(c.alive.Load()), hesitation+2*c.rtt) // the rest was idle
 	}
 	c.since, c.until[why] = now, now.Add(maxFrozen[why])
 }
@@ -165,7 +166,7 @@ func (c *stallClock) setRTT(d time.Duration) {
 // hear says that something came, and returns when.
 func (c *stallClock) hear() time.Duration {
 	now := c.elapsed()
-	c.heard.Store(int64(now))
+	c.alive.Store(int64(now))
 	return now
 }
 
@@ -176,7 +177,7 @@ func (c *stallClock) relieve() {
 	defer c.mu.Unlock()
 	now := time.Now()
 	for t := c.armed.first; t != nil; t = t.next {
-		if soon := max(c.read(now)+relief, c.calm); t.due > t.first && t.due > soon {
+		if soon := max(c.read(now)+relief, c.calm); t.due > t.expiry && t.due > soon {
 			t.due = soon
 			t.start(now)
 		}
@@ -236,7 +237,7 @@ func (c *stallClock) jump(d time.Duration) (due []*stallTimer) {
 	c.lost -= d
 	now := time.Now()
 	for t := c.armed.first; t != nil; t = t.next {
-		if t.first <= c.read(now) {
+		if t.expiry <= c.read(now) {
 			due = append(due, t)
 		} else if _, ok := c.parked[t]; ok {
 			t.start(now)
@@ -267,8 +268,9 @@ type stallTimer struct {
 	clock      *stallClock
 	f          func()
 	real       *time.Timer
-	set, first time.Duration // on the clock: since when it runs, and until when
-	due        time.Duration // first, or later if it is put off
+	set        time.Duration // on the clock: since when it runs
+	expiry     time.Duration // and until when
+	due        time.Duration // expiry, or later if it is put off
 	armed      bool
 	prev, next *stallTimer // on the clock's list while armed
 }
@@ -278,8 +280,8 @@ type timerList struct{ first *stallTimer }
 
 func (t *stallTimer) arm(d time.Duration) {
 	t.set = t.clock.read(time.Now())
-	t.first = t.set + d
-	t.due = t.first
+	t.expiry = t.set + d
+	t.due = t.expiry
 	if t.armed {
 		return
 	}
@@ -320,11 +322,11 @@ func (t *stallTimer) start(now time.Time) {
 // later is until when a timer that runs out at now, on the clock, is put off.
 func (t *stallTimer) later(now time.Duration) time.Duration {
 	c, until := t.clock, t.clock.calm
-	heard := time.Duration(c.heard.Load())
-	if t.due == t.first && heard != 0 && heard <= t.set {
+	alive := time.Duration(c.alive.Load())
+	if t.due == t.expiry && c.rtt > 0 && alive != 0 && alive <= t.set {
 		until = max(until, now+hesitation+c.rtt*3/2)
 	}
-	return max(t.due, min(until, t.first+maxPutOff))
+	return max(t.due, min(until, t.expiry+maxPutOff))
 }
 
 // fire runs f if the time has come on the clock too.

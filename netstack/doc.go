@@ -38,6 +38,7 @@
 //		DNS:   []netip.Addr{netip.MustParseAddr("10.0.0.1")},
 //		MTU:   1400,
 //	})
-//	// another goroutine moves packets: s.Deliver, s.Ready, s.Fill
+//	// another goroutine moves packets: s.Deliver, s.Ready, s.Fill; it tells when
+//	// the network stands still: s.Stalled
 //	conn, err := s.DialContext(ctx, "tcp", "intranet:80")
 package netstack

@@ -38,7 +38,9 @@ type Link struct {
 	MTU int
 	// DNS are the servers LookupNetIP asks, the preferred one first.
 	DNS []netip.Addr
-	// RTT is about how long the server takes to answer; 0: not known.
+	// RTT is about how long the server takes to answer. If it is not 0, whoever
+	// sets it calls Stalled as well, and timers that run out in silence wait for
+	// that a little.
 	RTT time.Duration
 }
 

@@ -73,7 +73,7 @@ func (d *dialer) dial(ctx context.Context) (*Session, error) {
 	if err != nil {
 		return nil, &configError{err}
 	}
-	roots := d.cfg.TLS.loadRoots() // meanwhile
+	roots := d.cfg.TLS.loadRoots() // meanwhile, if there is no CA
 	raw, err := d.dialTCP(ctx, address)
 	if err != nil {
 		return nil, err

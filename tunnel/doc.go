@@ -29,6 +29,13 @@
 //	if err != nil {
 //		return err
 //	}
-//	stack.SetLink(netstack.Link{Addrs: s.Info().Addrs(), MTU: s.Info().MTU, DNS: s.Info().DNS})
-//	return s.Run(ctx, tunnel.Packets{Deliver: stack.Deliver, Ready: stack.Ready(), Fill: stack.Fill})
+//	info := s.Info()
+//	stack.SetLink(netstack.Link{
+//		Addrs: []netip.Prefix{netip.PrefixFrom(info.IPv4.Addr, 32)},
+//		DNS:   info.IPv4.DNS, MTU: info.MTU, RTT: info.RTT,
+//	})
+//	return s.Run(ctx, tunnel.Packets{
+//		Deliver: stack.Deliver, Ready: stack.Ready(), Fill: stack.Fill,
+//		Stalled: stack.Stalled, Awaits: stack.Awaits,
+//	})
 package tunnel

@@ -44,8 +44,9 @@ type linkView struct {
 // the question is for. It is asked when somebody waits for an answer and nothing
 // has come for longer than it should take, and when a link has stood still.
 //
-// It looks only while something is owed, and then about every stallAfter, so
-// that an idle link costs nothing and a busy one a few system calls per second.
+// It looks only while something is owed by the link or awaited from the peer, and
+// then about every stallAfter, so that an idle link costs nothing and a busy one a
+// few system calls per second.
 // begin and end are for the writer alone.
 type stallWatch struct {
 	chunk int                     // octets to write at once
@@ -57,7 +58,7 @@ type stallWatch struct {
 	to       listener
 	timer    *time.Timer
 	armed    bool          // the timer runs: something may be owed
-	rests    bool          // at the last look nothing was
+	rests    bool          // at the last look the link owed nothing
 	patience time.Duration // at the last look
 	moved    uint64        // what was seen then
 	mark     time.Time     // the link has not moved since, as far as is known
@@ -209,17 +210,17 @@ func (w *stallWatch) listen(now time.Time) (silent bool, left time.Duration) {
 		return false, 0
 	}
 	patience := max(w.patience, w.to.rtt*5/4)
-	switch first := w.wanting.at.IsZero(); {
+	switch wanted := !w.wanting.at.IsZero(); {
 	case w.stuck && w.acked != nil:
 		// What comes while the link is stuck tells nothing about it.
 		w.wanting = w.moment(now)
-		if !first {
+		if wanted {
 			return true, 0
 		}
-	case !first && !w.passed(w.wanting):
+	case wanted && !w.passed(w.wanting):
 	default:
 		w.wanting = moment{}
-		if !first && !w.still.Load() && w.to.report != nil {
+		if wanted && !w.still.Load() {
 			w.to.report(false) // the answer may have been to our question alone
 		}
 		if w.passed(w.given) || w.to.awaits == nil || !w.to.awaits() {

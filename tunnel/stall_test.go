@@ -412,8 +412,8 @@ func TestStallWatchOldest(t *testing.T) {
 			l.take(1)
 		}
 		l.want(t, "always something owed")
-		if most := int(time.Since(l.start) / stallLook); l.looks > most {
-			t.Errorf("%d looks, want at most %d", l.looks, most)
+		if n, most := l.looked(), int(time.Since(l.start)/stallLook); n > most {
+			t.Errorf("%d looks, want at most %d", n, most)
 		}
 	})
 }
@@ -446,8 +446,9 @@ func TestStallWatchBulk(t *testing.T) {
 			time.Sleep(ms)
 			l.take(1)
 		}
-		if l.want(t, "data that flows"); l.looks > 40 {
-			t.Errorf("%d looks in a second, want at most 40", l.looks)
+		l.want(t, "data that flows")
+		if n := l.looked(); n > 40 {
+			t.Errorf("%d looks in a second, want at most 40", n)
 		}
 		l.begin() // the buffer is full
 		time.Sleep(500 * ms)
@@ -522,8 +523,9 @@ func TestStallWatchUnknown(t *testing.T) {
 		l.give()
 		time.Sleep(100 * ms)
 		l.want(t, "a write that has ended")
-		if l.begin(); l.looks != 1 {
-			t.Errorf("asked %d times, want once", l.looks)
+		l.begin()
+		if n := l.looked(); n != 1 {
+			t.Errorf("asked %d times, want once", n)
 		}
 		time.Sleep(100 * ms)
 		l.end()

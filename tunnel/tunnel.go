@@ -189,10 +189,11 @@ type Packets struct {
 	// must not block.
 	Stalled func(bool)
 
-	// Awaits, if set, tells whether what Fill gave wants an answer that has not
-	// come: somebody's timer runs. Only then does silence make the session ask
-	// the server for a sign of life, to see whether the connection stands still.
-	// It is called from varying goroutines and must not block.
+	// Awaits, if set, tells whether something that wants an answer was given
+	// since anything came: somebody's timer runs. Only then does silence make the
+	// session ask the server for a sign of life, to see whether the connection
+	// stands still. It needs Stalled, is called from varying goroutines, and must
+	// not block.
 	Awaits func() bool
 
 	// Changed, if set, is told when IPv6 has come up after the start. It is

@@ -75,8 +75,9 @@ func (b *bench) round(sides []*side, results [][]result, load func(int) load) er
 
 // stalls: the outer link stands still now and then. The sides are raw, the
 // program, and its parts with an ordinary clock. Stalls of the way back alone
-// leave raw as it is; an upload can't go on without acknowledgements, and has two
-// thirds of the time.
+// leave raw as it is; an upload can't go on for longer than a window without
+// acknowledgements, and has hardly more than two thirds of the time. They are taken
+// by themselves, so that the processors keep pace with the others.
 func (b *bench) stalls() error {
 	long := tunneltest.Stall{Every: 3 * time.Second, For: time.Second}
 	short := tunneltest.Stall{Every: 2 * time.Second, For: 200 * time.Millisecond}
@@ -97,6 +98,7 @@ func (b *bench) stalls() error {
 	return b.stall([]trial{back}, 3)
 }
 
+// stall takes trials at the same time.
 func (b *bench) stall(trials []trial, rounds int) error {
 	l := load{streams: 1, warm: time.Second, measure: 6 * time.Second} // two or three stalls
 	results, err := b.together(trials, rounds, l, func(t trial) (ways []way) {

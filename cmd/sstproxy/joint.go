@@ -92,8 +92,8 @@ func (j *joint) stop() {
 	j.leave()
 }
 
-// leave makes what is said of the session so far come too late, and returns the
-// number of the next one. It wants mu held.
+// leave makes what is said of the session so far come too late, its stalls
+// included, and returns the number of the next one. It wants mu held.
 func (j *joint) leave() int64 {
 	j.endGrace()
 	j.stallMu.Lock()

@@ -45,7 +45,7 @@ func (l *Link) Probe(now time.Time, d time.Duration) {
 // Echo sends the peer an Echo-Request, so that something comes from it at once.
 // It does nothing while LCP is not open.
 func (l *Link) Echo(now time.Time) {
-	if l.lcp.state == opened && l.cfg.EchoInterval >= 0 {
+	if l.lcp.state == opened {
 		l.echo(now)
 	}
 }
