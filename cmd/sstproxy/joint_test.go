@@ -96,8 +96,9 @@ func TestJointIgnoresOldSessions(t *testing.T) {
 	}
 }
 
-// What waits for an answer waits for the session of now.
-func TestJointAwaits(t *testing.T) {
+// What waits for an answer waits for the session of now, and a stall of the one
+// before does not stop its clock: the SYN is sent again after a second.
+func TestJointStalls(t *testing.T) {
 	j := newJoint(t)
 	info := tunnel.Info{MTU: 1500, IPv4: ppp.IPv4{Addr: netip.MustParseAddr("10.66.0.2")}}
 	first, err := j.up(info)
@@ -114,12 +115,22 @@ func TestJointAwaits(t *testing.T) {
 		defer close(ended)
 		j.stack.DialContext(ctx, "tcp", "10.66.0.1:80")
 	}()
-	for b := make([]byte, 2000); second.Fill(b) == 0; {
-		<-second.Ready
+	sent := func() {
+		t.Helper()
+		for b := make([]byte, 2000); second.Fill(b) == 0; {
+			select {
+			case <-second.Ready:
+			case <-time.After(10 * time.Second):
+				t.Fatal("nothing to send")
+			}
+		}
 	}
+	sent()
 	if first.Awaits() || !second.Awaits() {
 		t.Errorf("awaits: first session %v, second %v; want the second alone", first.Awaits(), second.Awaits())
 	}
+	first.Stalled(true)
+	sent()
 	cancel()
 	<-ended
 }
