@@ -198,8 +198,9 @@ func TestWriteDeadline(t *testing.T) {
 	hold := make(chan struct{})
 	c := w.dial(t, "tcp", w.serve(t, "tcp", ":0", func(net.Conn) { <-hold }))
 	t.Cleanup(func() { close(hold) })
+	much := make([]byte, 64<<20) // takes its time where memory is slow
 	c.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
-	n, err := c.Write(make([]byte, 64<<20))
+	n, err := c.Write(much)
 	if !errors.Is(err, os.ErrDeadlineExceeded) || n == 0 || n == 64<<20 {
 		t.Errorf("Write = %d, %v, want a part and a timeout", n, err)
 	}
