@@ -387,20 +387,20 @@ func TestClockRoundTrip(t *testing.T) {
 func TestAwaits(t *testing.T) {
 	t.Parallel()
 	w := newWires(t)
-	sent := make(chan struct{})
 	c := w.dial(t, "tcp", w.serve(t, "tcp", ":0", func(c net.Conn) {
 		c.Write(random(1000))
-		close(sent)
 		io.Copy(io.Discard, c)
 	}))
 	if _, err := io.ReadFull(c, make([]byte, 1000)); err != nil {
 		t.Fatal(err)
 	}
-	<-sent
-	quiet := func() int64 { return w.out.frames.Load() + w.back.frames.Load() }
-	for before := int64(-1); before != quiet(); time.Sleep(20 * time.Millisecond) {
-		before = quiet()
-	}
+	waitFor(t, "the acknowledgement", func() bool {
+		peer := w.b.connections()[0]
+		peer.LockUser()
+		defer peer.UnlockUser()
+		s := senderOf(peer)
+		return s.SndUna == s.SndNxt
+	})
 	if w.a.Awaits() {
 		t.Error("an acknowledgement waits for an answer")
 	}

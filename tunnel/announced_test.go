@@ -2,10 +2,14 @@ package tunnel_test
 
 import (
 	"net"
+	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"sstproxy/tunnel"
+	"sstproxy/tunnel/ppp"
 	"sstproxy/tunnel/tunneltest"
 )
 
@@ -44,4 +48,44 @@ func TestKeeperAnnouncedOverAndOver(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A session that another one has replaced says no more about stalls, however long
+// its farewell goes unanswered: whoever listens has the other one's packets.
+func TestKeeperReplacedIsSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newKept(t, tunneltest.Config{Hook: func(_ *tunneltest.Conn, e tunneltest.Event) bool {
+			return e.Kind == tunneltest.EventReceived && (e.Name == "LCP Terminate-Request" || e.Name == "Call Disconnect")
+		}})
+		other := newPair(t, tunneltest.Config{Attach: func(tunneltest.Client) tunneltest.Network { return k.far.network() }})
+		k.cfg.Tunnel.TLS.CA = slices.Concat(k.server.CA(), other.server.CA())
+		var ups, late atomic.Int32
+		k.cfg.Up = func(info tunnel.Info) (tunnel.Packets, error) {
+			p, err := k.up(info)
+			session := ups.Add(1)
+			p.Stalled = func(bool) {
+				if session != ups.Load() {
+					late.Add(1)
+				}
+			}
+			p.Awaits = func() bool { return true } // the connections', whichever session carries them
+			return p, err
+		}
+		k.start()
+		k.session(1)
+		k.wrap = func(net.Conn) net.Conn {
+			conn, _ := other.cfg.DialContext(t.Context(), "", "")
+			return conn
+		}
+		k.server.Sessions()[0].SendFrame(ppp.ProtoLCP,
+			ppp.Packet{Code: ppp.TimeRemaining, Identifier: 1, Data: []byte{0, 0, 0, 0, 0, 0, 0, 60}})
+		time.Sleep(46 * time.Second)
+		k.session(2)
+		time.Sleep(10 * time.Second)
+		if n := late.Load(); n != 0 {
+			t.Errorf("the replaced session spoke %d times", n)
+		}
+		k.end()
+		other.server.Close()
+	})
 }

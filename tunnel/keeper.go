@@ -386,6 +386,7 @@ func (k *Keeper) attend(ctx context.Context, s *Session, ended <-chan error, end
 			if refused = heir == nil; refused {
 				continue
 			}
+			s.raw.watch.stop() // whom it told has another session from now on
 			end(ErrReplaced)
 			k.wg.Go(func() { // ends with the session
 				<-ended

@@ -116,6 +116,16 @@ func newLink() *link {
 	return l
 }
 
+// newDistantLink is one whose peer takes 200 ms to answer and is waited for.
+func newDistantLink() *link {
+	l := newLink()
+	to := l.listener()
+	to.rtt = 200 * ms
+	l.tell(to)
+	l.awaits = true
+	return l
+}
+
 func (l *link) listener() listener {
 	return listener{
 		report: func(still bool) { l.reports = append(l.reports, report{still, time.Since(l.start)}) },
@@ -305,11 +315,7 @@ func TestStallWatchNext(t *testing.T) {
 // can have answered.
 func TestStallWatchDistant(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLink()
-		to := l.listener()
-		to.rtt = 200 * ms
-		l.tell(to)
-		l.awaits = true
+		l := newDistantLink()
 		for range 10 {
 			l.give()
 			l.take(1)
@@ -325,11 +331,7 @@ func TestStallWatchDistant(t *testing.T) {
 // nothing about what is given next, neither that it is old nor that it is young.
 func TestStallWatchRests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLink()
-		to := l.listener()
-		to.rtt = 200 * ms
-		l.tell(to)
-		l.awaits = true
+		l := newDistantLink()
 		l.give()
 		l.take(1)
 		time.Sleep(245 * ms)

@@ -159,7 +159,7 @@ type Info struct {
 	Method      ppp.Method        // authentication
 	Hash        sstp.HashProtocol // crypto binding
 	RemoteAddr  net.Addr
-	RTT         time.Duration     // how long the server took to answer the HTTP request
+	RTT         time.Duration     // about how long the server takes to answer, from TLS and HTTP
 	TLSVersion  uint16            // tls.VersionTLS12, tls.VersionTLS13
 	CipherSuite uint16            // see tls.CipherSuiteName
 	Certificate *x509.Certificate // the server's leaf
@@ -185,8 +185,8 @@ type Packets struct {
 	// in either direction, and when it goes on or ends; false is also said of one
 	// that has proved to be alive. Whoever has timers above the tunnel should
 	// stop them meanwhile: nothing was lost. It is called from varying
-	// goroutines, one call at a time, not any more after Run has returned, and
-	// must not block.
+	// goroutines, one call at a time, not any more after Run has returned or a
+	// Keeper has put another session in its place, and must not block.
 	Stalled func(bool)
 
 	// Awaits, if set, tells whether something that wants an answer was given

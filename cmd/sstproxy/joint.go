@@ -4,7 +4,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"sstproxy/netstack"
@@ -23,29 +22,21 @@ type joint struct {
 	log   *slog.Logger
 	dns   []netip.Addr // name servers instead of the session's, if any
 
-	session atomic.Int64 // number of the one that is up; what is said of others comes too late
-	stallMu sync.Mutex   // held when the stack is told of stalls; taken after mu
-
-	mu    sync.Mutex  // also held when session changes
-	id    [8]byte     // interface identifier of the stack's IPv6 addresses
-	grace *time.Timer // ends what id has from the session before; nil if nothing
+	mu      sync.Mutex
+	session int         // number of the one that is up; what is said of others comes too late
+	id      [8]byte     // interface identifier of the stack's IPv6 addresses
+	grace   *time.Timer // ends what id has from the session before; nil if nothing
 }
 
 // up is a [tunnel.KeeperConfig]'s Up.
 func (j *joint) up(info tunnel.Info) (tunnel.Packets, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	session := j.leave()
+	j.leave()
+	session := j.session
 	packets := tunnel.Packets{
 		Deliver: j.stack.Deliver, Ready: j.stack.Ready(), Fill: j.stack.Fill,
-		Stalled: func(still bool) {
-			j.stallMu.Lock()
-			defer j.stallMu.Unlock()
-			if j.session.Load() == session {
-				j.stack.Stalled(still)
-			}
-		},
-		Awaits:  func() bool { return j.session.Load() == session && j.stack.Awaits() },
+		Stalled: j.stack.Stalled, Awaits: j.stack.Awaits,
 		Changed: func(info tunnel.Info) { j.change(session, info, info.IPv6.InterfaceID) },
 	}
 	if j.space != nil {
@@ -62,16 +53,16 @@ func (j *joint) begin(info tunnel.Info) error {
 	if err := j.set(info, j.id); err != nil {
 		return err
 	}
-	session := j.session.Load()
+	session := j.session
 	j.grace = time.AfterFunc(ipv6Grace, func() { j.change(session, info, [8]byte{}) })
 	return nil
 }
 
 // change sets the interface identifier that a session has, or has not.
-func (j *joint) change(session int64, info tunnel.Info, id [8]byte) {
+func (j *joint) change(session int, info tunnel.Info, id [8]byte) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if session != j.session.Load() || j.grace == nil && id == [8]byte{} { // the grace has been ended meanwhile
+	if session != j.session || j.grace == nil && id == [8]byte{} { // the grace has been ended meanwhile
 		return
 	}
 	if err := j.set(info, id); err != nil {
@@ -92,14 +83,10 @@ func (j *joint) stop() {
 	j.leave()
 }
 
-// leave makes what is said of the session so far come too late, its stalls
-// included, and returns the number of the next one. It wants mu held.
-func (j *joint) leave() int64 {
+// leave makes what is said of the session so far come too late. It wants mu held.
+func (j *joint) leave() {
+	j.session++
 	j.endGrace()
-	j.stallMu.Lock()
-	defer j.stallMu.Unlock()
-	j.stack.Stalled(false)
-	return j.session.Add(1)
 }
 
 // endGrace wants mu held.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"net/netip"
@@ -77,7 +76,7 @@ func TestJointIgnoresOldSessions(t *testing.T) {
 	with := info
 	with.IPv6.InterfaceID = [8]byte{1}
 	first.Changed(with)
-	grace := j.session.Load() + 1 // that of the next session
+	grace := j.session + 1 // that of the next session
 	second, err := j.up(info)
 	if err != nil || j.grace == nil {
 		t.Fatalf("no grace, %v", err)
@@ -94,45 +93,6 @@ func TestJointIgnoresOldSessions(t *testing.T) {
 	if _, err := j.stack.DialContext(t.Context(), "udp", "10.66.0.1:53"); !errors.Is(err, netstack.ErrDown) {
 		t.Errorf("dial after the end: %v, want %v", err, netstack.ErrDown)
 	}
-}
-
-// What waits for an answer waits for the session of now, and a stall of the one
-// before does not stop its clock: the SYN is sent again after a second.
-func TestJointStalls(t *testing.T) {
-	j := newJoint(t)
-	info := tunnel.Info{MTU: 1500, IPv4: ppp.IPv4{Addr: netip.MustParseAddr("10.66.0.2")}}
-	first, err := j.up(info)
-	if err != nil {
-		t.Fatal(err)
-	}
-	second, err := j.up(info)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	go func() { // ends with ctx
-		defer close(ended)
-		j.stack.DialContext(ctx, "tcp", "10.66.0.1:80")
-	}()
-	sent := func() {
-		t.Helper()
-		for b := make([]byte, 2000); second.Fill(b) == 0; {
-			select {
-			case <-second.Ready:
-			case <-time.After(10 * time.Second):
-				t.Fatal("nothing to send")
-			}
-		}
-	}
-	sent()
-	if first.Awaits() || !second.Awaits() {
-		t.Errorf("awaits: first session %v, second %v; want the second alone", first.Awaits(), second.Awaits())
-	}
-	first.Stalled(true)
-	sent()
-	cancel()
-	<-ended
 }
 
 // A session has all that the stack offers to it, and the stack all that it wants to
