@@ -277,7 +277,7 @@ func (c *tcpConn) write(b []byte) (n int, err error) {
 	if err := c.check(&c.writeDeadline); err != nil {
 		return 0, err
 	}
-	for n < len(b) {
+	for look := firstLook; n < len(b); {
 		c.src.Reset(b[n:])
 		m, terr := c.ep.Write(&c.src, tcpip.WriteOptions{})
 		n += int(m)
@@ -288,7 +288,8 @@ func (c *tcpConn) write(b []byte) (n int, err error) {
 				err = c.check(&c.writeDeadline)
 			}
 		case *tcpip.ErrWouldBlock:
-			err = c.wait(c.writable, &c.writeDeadline)
+			err = c.awaitRoom(look)
+			look *= 2
 		default:
 			err = c.cause(c.explain(terr))
 		}
@@ -297,6 +298,20 @@ func (c *tcpConn) write(b []byte) (n int, err error) {
 		}
 	}
 	return n, nil
+}
+
+// firstLook is how long a write waits for word of room before it looks by itself;
+// twice as long the next time.
+const firstLook = 10 * time.Millisecond
+
+// awaitRoom waits until there may be room to write, but not for long. gVisor
+// tells when half of what a connection may hold has become free. On a long path,
+// where all of it was sent at once and is acknowledged at once, the other half
+// would be idle until the next round trip.
+func (c *tcpConn) awaitRoom(atMost time.Duration) error {
+	look := time.AfterFunc(atMost, func() { post(c.writable) })
+	defer look.Stop()
+	return c.wait(c.writable, &c.writeDeadline)
 }
 
 // CloseWrite sends what was written and then FIN.

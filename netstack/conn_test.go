@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -207,6 +208,37 @@ func TestWriteDeadline(t *testing.T) {
 	if _, err := c.Write([]byte("x")); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("Write = %v, want a timeout", err)
 	}
+}
+
+// TestWriteTakesRoom: a write that waits goes on although less than half of what
+// the connection may hold has become free.
+func TestWriteTakesRoom(t *testing.T) {
+	t.Parallel()
+	w := newWires(t)
+	w.b.growth.left.Store(0) // its window does not grow
+	read, hold := make(chan int64, 1), make(chan struct{})
+	c := w.dial(t, "tcp", w.serve(t, "tcp", ":0", func(c net.Conn) {
+		io.CopyN(io.Discard, c, <-read)
+		<-hold
+	})).(*tcpConn)
+	t.Cleanup(func() { close(hold) })
+	c.ep.SocketOptions().SetSendBufferSize(1<<20, true) // nor does this
+	var written atomic.Int64
+	go func() { // ends with the connection
+		for b := make([]byte, 4<<10); ; written.Add(1) {
+			if _, err := c.Write(b); err != nil {
+				return
+			}
+		}
+	}()
+	before := int64(-1)
+	for n := written.Load(); n == 0 || n != before; n = written.Load() {
+		before = n
+		time.Sleep(200 * time.Millisecond)
+	}
+	read <- 300 << 10
+	waitFor(t, "more to be written", func() bool { return written.Load() > before })
+	c.Close()
 }
 
 func TestCloseWakes(t *testing.T) {
