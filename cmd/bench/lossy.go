@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 
@@ -41,7 +40,7 @@ func losses() (all []loss) {
 }
 
 func accounts() map[string]string {
-	users := map[string]string{}
+	users := map[string]string{lightUser: benchPassword}
 	for _, l := range losses() {
 		users[l.account()] = benchPassword
 	}
@@ -121,11 +120,10 @@ func (l *lossy) fill(b []byte) int {
 }
 
 // thin loses some of the frames in b, moves the others together and returns
-// how many octets they are. A frame's length is in the last 12 bits of its
-// first four octets ([MS-SSTP] 2.2.1).
+// how many octets they are.
 func (l *lossy) thin(b []byte) (kept int) {
 	for at := 0; at < len(b); {
-		size := int(binary.BigEndian.Uint16(b[at+2:]) & 0x0FFF)
+		size := frameLen(b[at:])
 		if !l.lose(b[at+tunneltest.Headroom : at+size]) {
 			kept += copy(b[kept:], b[at:at+size])
 		}

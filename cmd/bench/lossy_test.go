@@ -127,11 +127,12 @@ func subsequence(t *testing.T, b []byte, all [][]byte) (n int) {
 	return n
 }
 
-// TestLossAccounts: each loss has an account of its own that leads back to it.
+// TestLossAccounts: each loss has an account of its own that leads back to it, and
+// so has a light far end.
 func TestLossAccounts(t *testing.T) {
 	users := accounts()
-	if len(users) != len(losses()) {
-		t.Fatalf("%d accounts for %d losses", len(users), len(losses()))
+	if len(users) != len(losses())+1 || users[lightUser] == "" {
+		t.Fatalf("%d accounts for %d losses and a light far end", len(users), len(losses()))
 	}
 	for _, l := range losses() {
 		if _, ok := users[l.account()]; !ok || lossOf(l.account()) != l {

@@ -110,15 +110,17 @@ func (s *side) touch() (net.Conn, error) {
 }
 
 // rate: connections per second, each opened, used for one octet and closed,
-// beside a plain SOCKS5 proxy that dials the same service without a tunnel.
+// beside a plain SOCKS5 proxy without a tunnel. What is at the far end takes as
+// little as can be of the processors that it shares with the proxies. With a whole
+// TCP/IP stack there, another row says how much of the rate is the far end's.
 func (b *bench) rate() error {
 	progress("connections per second")
-	sides, err := b.begin(way{client: "plain"}, way{client: "sstproxy"})
+	sides, err := b.begin(way{client: "plain"}, way{client: "sstproxy", light: true}, way{client: "sstproxy"})
 	if err != nil {
 		return err
 	}
 	defer closeSides(sides)
-	var m [2]turnover
+	var m [3]turnover
 	for range b.rounds(5) {
 		for i, s := range sides {
 			err := b.turn(s, &m[i])
@@ -131,13 +133,14 @@ func (b *bench) rate() error {
 			}
 		}
 	}
-	plain, tunnel := m[0], m[1]
+	plain, tunnel, whole := m[0], m[1], m[2]
 	b.out.comparePlain("connections through SOCKS5, 64 at a time", "conns_per_second", "per second", median(plain.rates), median(tunnel.rates), ">= 5000")
 	for i, f := range []struct{ name, key string }{
 		{"client", "conn_cpu_us"}, {"server", "conn_cpu_server_us"}, {"load generator", "conn_cpu_load_us"},
 	} {
 		b.out.comparePlain("  CPU of the "+f.name, f.key, "us each", median(plain.costs[i]), median(tunnel.costs[i]), "")
 	}
+	b.out.absolute("  with a whole stack at the far end", "conns_per_second_whole", "per second", median(whole.rates), "")
 	return nil
 }
 
@@ -150,7 +153,7 @@ type turnover struct {
 // turn adds a round to a side's turnover.
 func (b *bench) turn(s *side, t *turnover) error {
 	from := b.spent(s)
-	n, took, err := s.churn(2*time.Second, workers)
+	n, took, err := s.churn(b.length(2*time.Second, time.Second), workers)
 	if err != nil {
 		return err
 	}

@@ -22,6 +22,7 @@ import (
 // The account, and the service inside the tunnel.
 const (
 	benchUser     = "bench"
+	lightUser     = "light" // whose network is a responder
 	benchPassword = "bench"
 	servicePort   = 9000
 	tunnelMTU     = 1400
@@ -33,6 +34,7 @@ type farEnd struct {
 	Watched string // the same server, with a far end that notices stalls
 	Raw     string // address of the service over bare TLS
 	Plain   string // the same over bare TCP, for a tunnel that ends on this machine
+	Light   string // a host over bare TCP
 	Service string // address of the service inside the tunnel
 	Control string // HTTP: /N says what the uploads of side N have brought
 	CA      []byte // PEM
@@ -64,14 +66,14 @@ func runServer() error {
 	}
 	defer server.Close()
 	far := farEnd{CA: authority.PEM(), Service: netip.AddrPortFrom(gateway, servicePort).String()}
-	var listeners [5]net.Listener
+	var listeners [6]net.Listener
 	for i := range listeners {
 		if listeners[i], err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 			return err
 		}
 		defer listeners[i].Close()
 	}
-	for i, address := range []*string{&far.SSTP, &far.Raw, &far.Control, &far.Watched, &far.Plain} {
+	for i, address := range []*string{&far.SSTP, &far.Raw, &far.Control, &far.Watched, &far.Plain, &far.Light} {
 		*address = listeners[i].Addr().String()
 	}
 	config := benchTLS()
@@ -80,6 +82,7 @@ func runServer() error {
 	go server.Serve(watchedListener{listeners[3]})         // the same
 	go serve(tls.NewListener(listeners[1], config))        // ends with the listener
 	go serve(listeners[4])                                 // the same
+	go host(listeners[5].(*net.TCPListener))               // ends with the process
 	go http.Serve(listeners[2], http.HandlerFunc(control)) // ends with the listener
 	if err := json.NewEncoder(os.Stdout).Encode(far); err != nil {
 		return err
@@ -116,8 +119,12 @@ func (f farEnd) sunk(side byte) (n int64, err error) {
 	return n, json.NewDecoder(resp.Body).Decode(&n)
 }
 
-// attach gives each session a stack of its own, with the service on it.
+// attach gives each session a stack of its own, with the service on it, or a
+// responder.
 func attach(c tunneltest.Client) tunneltest.Network {
+	if c.User == lightUser {
+		return newResponder()
+	}
 	stack, err := netstack.New(netstack.Config{
 		Headroom: tunneltest.Headroom, PutHeader: tunneltest.PutHeader,
 		Memory: netstack.MemoryLarge, // the figures are about the client's

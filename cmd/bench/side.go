@@ -50,6 +50,15 @@ type way struct {
 	path   tunneltest.Path
 	back   bool // its stalls are on the way back alone
 	loss   loss // beyond the SSTP server
+	light  bool // what is there has no TCP of its own: see responder
+}
+
+// account is whom a client logs in as to get what is beyond the server.
+func (w way) account() string {
+	if w.light {
+		return lightUser
+	}
+	return w.loss.account()
 }
 
 // begin starts sides at the same time, all or none.
@@ -119,15 +128,15 @@ func (b *bench) startClient(s *side, w way, target string) (err error) {
 		if err != nil {
 			return err
 		}
-		return s.dialThrough(address, b.far.Plain)
+		return s.dialThrough(address, b.far.Light)
 	case "stock":
-		address, err := s.startSelf(b.self, "stock", target, b.caFile(), w.loss.account())
+		address, err := s.startSelf(b.self, "stock", target, b.caFile(), w.account())
 		if err != nil {
 			return err
 		}
 		return s.dialThrough(address, b.far.Service)
 	}
-	if err := b.startProgram(s, target, w.loss.account()); err != nil {
+	if err := b.startProgram(s, target, w.account()); err != nil {
 		return err
 	}
 	return s.dialThrough(s.up.proxy, b.far.Service)
