@@ -66,10 +66,8 @@ func (b *bench) throughput() error {
 		{"upload, 64 streams", "streams64_up", load{ask: askUpload, streams: 64}, ">= 0.5", "", ""},
 	} {
 		progress("%s", f.name)
+		f.load.settle = true
 		f.load.warm = b.length(400*time.Millisecond, 200*time.Millisecond)
-		if f.load.streams > 1 {
-			f.load.warm *= 3 // until all their buffers have been filled
-		}
 		f.load.measure = b.length(1200*time.Millisecond, 500*time.Millisecond)
 		m, err := b.interleave(f.load, b.times(11, 2), sides...)
 		if err != nil {

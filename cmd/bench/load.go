@@ -18,6 +18,7 @@ type load struct {
 	warm    time.Duration // before the measurement
 	measure time.Duration
 	ping    bool // echo 64 octets on a connection of its own meanwhile
+	settle  bool // wait in the end until what buffers hold has arrived
 }
 
 // result is what one measurement gave.
@@ -66,7 +67,23 @@ func (b *bench) run(s *side, l load) (result, error) {
 	}
 	closeAll()
 	wg.Wait()
+	if l.settle && err == nil {
+		err = s.settle()
+	}
 	return r, err
+}
+
+// settle waits until nothing of the side's uploads arrives any more: hundreds of
+// MiB would take what they need from the next measurement, which is of another.
+func (s *side) settle() error {
+	for last := int64(-1); ; {
+		n, err := s.sunk()
+		if err != nil || n == last {
+			return err
+		}
+		last = n
+		<-time.After(50 * time.Millisecond)
+	}
 }
 
 // snapshot is what is counted at the ends of a measurement.
