@@ -25,8 +25,9 @@ const (
 )
 
 // socket is what connections and listeners have in common: an endpoint and the
-// means to wait for it. The waiter entries live as long as the socket, so that
-// a blocking call allocates nothing.
+// means to wait for it. The waiter entries live as long as the socket, and so does
+// the timer of writes once one has waited, so that a blocking call allocates
+// nothing.
 //
 // Reads are serialised, and so are writes; each has one channel of capacity 1
 // that the endpoint, the deadline and Close post to. Whoever waits looks at
@@ -187,6 +188,7 @@ type tcpConn struct {
 	ends          fourTuple         // = local and remote, from connected on
 	dst           tcpip.SliceWriter // of the read that holds readMu
 	src           bytes.Reader      // of the write that holds writeMu
+	looker        *time.Timer       // of that write; nil until one has waited
 
 	stack  *Stack
 	buffer atomic.Int64 // size of the receive buffer, as growth has booked it
@@ -288,8 +290,7 @@ func (c *tcpConn) write(b []byte) (n int, err error) {
 				err = c.check(&c.writeDeadline)
 			}
 		case *tcpip.ErrWouldBlock:
-			err = c.awaitRoom(look)
-			look *= 2
+			look, err = c.awaitRoom(look)
 		default:
 			err = c.cause(c.explain(terr))
 		}
@@ -300,18 +301,28 @@ func (c *tcpConn) write(b []byte) (n int, err error) {
 	return n, nil
 }
 
-// firstLook is how long a write waits for word of room before it looks by itself;
-// twice as long the next time.
-const firstLook = 10 * time.Millisecond
+// A write that waits for word of room looks by itself after firstLook, and after
+// twice as long each time; maxLook at most.
+const (
+	firstLook = 10 * time.Millisecond
+	maxLook   = time.Minute
+)
 
-// awaitRoom waits until there may be room to write, but not for long. gVisor
-// tells when half of what a connection may hold has become free. On a long path,
-// where all of it was sent at once and is acknowledged at once, the other half
-// would be idle until the next round trip.
-func (c *tcpConn) awaitRoom(atMost time.Duration) error {
-	look := time.AfterFunc(atMost, func() { post(c.writable) })
-	defer look.Stop()
-	return c.wait(c.writable, &c.writeDeadline)
+// awaitRoom waits until there may be room to write, no longer than look, and
+// returns how long to wait next. gVisor gives word when half of what a connection
+// may hold has become free. On a long path, where all of it was sent at once and is
+// acknowledged at once, the other half would be idle until the next round trip.
+func (c *tcpConn) awaitRoom(look time.Duration) (next time.Duration, err error) {
+	if c.looker == nil {
+		c.looker = time.AfterFunc(look, func() { post(c.writable) })
+	} else {
+		c.looker.Reset(look)
+	}
+	err = c.wait(c.writable, &c.writeDeadline)
+	if c.looker.Stop() {
+		return firstLook, err
+	}
+	return min(2*look, maxLook), err
 }
 
 // CloseWrite sends what was written and then FIN.

@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -210,18 +211,21 @@ func TestWriteDeadline(t *testing.T) {
 	}
 }
 
-// TestWriteTakesRoom: a write that waits goes on although less than half of what
-// the connection may hold has become free.
+// TestWriteTakesRoom: a write that waits goes on each time although less than half
+// of what the connection may hold has become free.
 func TestWriteTakesRoom(t *testing.T) {
 	t.Parallel()
 	w := newWires(t)
 	w.b.growth.left.Store(0) // its window does not grow
-	read, hold := make(chan int64, 1), make(chan struct{})
+	const rounds = 3
+	read, hold := make(chan int64, rounds), make(chan struct{})
 	c := w.dial(t, "tcp", w.serve(t, "tcp", ":0", func(c net.Conn) {
-		io.CopyN(io.Discard, c, <-read)
+		for range rounds {
+			io.CopyN(io.Discard, c, <-read)
+		}
 		<-hold
 	})).(*tcpConn)
-	t.Cleanup(func() { close(hold) })
+	t.Cleanup(func() { close(read); close(hold) })
 	c.ep.SocketOptions().SetSendBufferSize(1<<20, true) // nor does this
 	var written atomic.Int64
 	go func() { // ends with the connection
@@ -231,14 +235,36 @@ func TestWriteTakesRoom(t *testing.T) {
 			}
 		}
 	}()
-	before := int64(-1)
-	for n := written.Load(); n == 0 || n != before; n = written.Load() {
-		before = n
-		time.Sleep(200 * time.Millisecond)
+	for range rounds {
+		before := int64(-1)
+		for n := written.Load(); n == 0 || n != before; n = written.Load() {
+			before = n
+			time.Sleep(200 * time.Millisecond)
+		}
+		read <- 300 << 10
+		waitFor(t, "more to be written", func() bool { return written.Load() > before })
 	}
-	read <- 300 << 10
-	waitFor(t, "more to be written", func() bool { return written.Load() > before })
 	c.Close()
+}
+
+// TestWriteWaitsLong: who waits for a peer that takes nothing looks ever more
+// rarely, whatever wakes it meanwhile.
+func TestWriteWaitsLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &tcpConn{}
+		c.writable = make(chan struct{}, 1)
+		look, begun := firstLook, time.Now()
+		for range 100 {
+			look, _ = c.awaitRoom(look)
+		}
+		if took := time.Since(begun); took < 80*maxLook || look != maxLook {
+			t.Errorf("100 looks in %v, the next after %v", took, look)
+		}
+		post(c.writable)
+		if look, _ = c.awaitRoom(look); look != firstLook {
+			t.Errorf("after word of room the next look is after %v, want %v", look, firstLook)
+		}
+	})
 }
 
 func TestCloseWakes(t *testing.T) {

@@ -20,7 +20,11 @@ func host(l *net.TCPListener) error {
 	listener := int(f.Fd())
 	guests := []unix.PollFd{{Fd: int32(listener), Events: unix.POLLIN}} // after the listener
 	for {
-		if _, err := unix.Poll(guests, -1); err != nil && err != unix.EINTR {
+		_, err := unix.Poll(guests, -1)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil:
 			return err
 		}
 		arrived := guests[0].Revents != 0
@@ -32,9 +36,11 @@ func host(l *net.TCPListener) error {
 			}
 		}
 		if arrived {
-			if fd, _, err := unix.Accept(listener); err == nil {
-				guests = append(guests, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+			fd, _, err := unix.Accept(listener)
+			if err != nil {
+				return err
 			}
+			guests = append(guests, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
 		}
 	}
 }

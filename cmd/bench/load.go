@@ -67,7 +67,7 @@ func (b *bench) run(s *side, l load) (result, error) {
 	}
 	closeAll()
 	wg.Wait()
-	if l.settle && err == nil {
+	if l.settle && l.ask == askUpload && err == nil {
 		err = s.settle()
 	}
 	return r, err
@@ -76,14 +76,18 @@ func (b *bench) run(s *side, l load) (result, error) {
 // settle waits until nothing of the side's uploads arrives any more: hundreds of
 // MiB would take what they need from the next measurement, which is of another.
 func (s *side) settle() error {
-	for last := int64(-1); ; {
+	last := int64(-1)
+	for same := 0; same < 3; {
 		n, err := s.sunk()
-		if err != nil || n == last {
+		if err != nil {
 			return err
 		}
-		last = n
+		if same++; n != last {
+			last, same = n, 0
+		}
 		<-time.After(50 * time.Millisecond)
 	}
+	return nil
 }
 
 // snapshot is what is counted at the ends of a measurement.

@@ -47,7 +47,9 @@ type farEnd struct {
 func runServer() error {
 	// It stands for another machine: what it wastes of this one's processors by
 	// waking one after the other is missing on either side.
-	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0)/2, 1))
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(min(max(runtime.GOMAXPROCS(0)/2, 1), 4))
+	}
 	gateway := netip.MustParseAddr("10.66.0.1")
 	authority, err := tunneltest.NewAuthority()
 	if err != nil {
@@ -82,11 +84,13 @@ func runServer() error {
 	}
 	config := benchTLS()
 	config.Certificates = []tls.Certificate{*leaf}
-	go server.Serve(listeners[0])                          // ends with server.Close
-	go server.Serve(watchedListener{listeners[3]})         // the same
-	go serve(tls.NewListener(listeners[1], config))        // ends with the listener
-	go serve(listeners[4])                                 // the same
-	go host(listeners[5].(*net.TCPListener))               // ends with the process
+	go server.Serve(listeners[0])                   // ends with server.Close
+	go server.Serve(watchedListener{listeners[3]})  // the same
+	go serve(tls.NewListener(listeners[1], config)) // ends with the listener
+	go serve(listeners[4])                          // the same
+	go func() {                                     // ends with the process
+		fmt.Fprintln(os.Stderr, "bench server:", host(listeners[5].(*net.TCPListener)))
+	}()
 	go http.Serve(listeners[2], http.HandlerFunc(control)) // ends with the listener
 	if err := json.NewEncoder(os.Stdout).Encode(far); err != nil {
 		return err

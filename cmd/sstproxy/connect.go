@@ -96,6 +96,7 @@ func (a *app) connect(cmd *cobra.Command, profiles []*profile, adapt func(*clien
 	if len(plans) == 1 {
 		return plans[0].named(clients[0].run(ctx))
 	}
+	useProcessors(a.env, len(plans))
 	return runAll(ctx, plans, clients)
 }
 

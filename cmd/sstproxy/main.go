@@ -21,7 +21,7 @@ const name = "sstproxy"
 
 func main() {
 	netns.Init()
-	useProcessors(os.LookupEnv)
+	useProcessors(os.LookupEnv, 1)
 	// Where net/http writes what servers send out of turn. What matters of it
 	// comes back as an error.
 	log.SetOutput(io.Discard)

@@ -6,19 +6,22 @@ import (
 )
 
 func TestUseProcessors(t *testing.T) {
-	for n, want := range map[int]int{1: 1, 2: 1, 3: 1, 4: 2, 8: 4, 64: 4} {
-		if got := processors(n); got != want {
-			t.Errorf("processors(%d) = %d, want %d", n, got, want)
+	for _, tt := range []struct{ n, tunnels, want int }{
+		{1, 1, 1}, {2, 1, 1}, {3, 1, 1}, {4, 1, 2}, {8, 1, 4}, {64, 1, 4},
+		{1, 3, 1}, {2, 3, 2}, {4, 3, 4}, {64, 3, 12},
+	} {
+		if got := processors(tt.n, tt.tunnels); got != tt.want {
+			t.Errorf("processors(%d, %d) = %d, want %d", tt.n, tt.tunnels, got, tt.want)
 		}
 	}
-	before := runtime.GOMAXPROCS(4)
-	t.Cleanup(func() { runtime.GOMAXPROCS(before) })
-	useProcessors(func(string) (string, bool) { return "4", true })
-	if got := runtime.GOMAXPROCS(0); got != 4 {
-		t.Errorf("with GOMAXPROCS in the environment: %d processors, want 4", got)
-	}
-	useProcessors(func(string) (string, bool) { return "", false })
-	if got := runtime.GOMAXPROCS(0); got != 2 {
-		t.Errorf("%d processors of 4, want 2", got)
+	before, all := runtime.GOMAXPROCS(0), available
+	available = 8
+	t.Cleanup(func() { available = all; runtime.GOMAXPROCS(before) })
+	for set, want := range map[string]int{"": 4, "3": 7, "0": 4, "x": 4} {
+		runtime.GOMAXPROCS(7)
+		useProcessors(func(string) (string, bool) { return set, true }, 1)
+		if got := runtime.GOMAXPROCS(0); got != want {
+			t.Errorf("GOMAXPROCS=%q: %d processors of 8, want %d", set, got, want)
+		}
 	}
 }
