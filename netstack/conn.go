@@ -302,7 +302,7 @@ func (c *tcpConn) write(b []byte) (n int, err error) {
 }
 
 // A write that waits for word of room looks by itself after firstLook, and after
-// twice as long each time; maxLook at most.
+// twice as long each time, maxLook at most; after firstLook again once word came.
 const (
 	firstLook = 10 * time.Millisecond
 	maxLook   = time.Minute

@@ -248,7 +248,7 @@ func TestWriteTakesRoom(t *testing.T) {
 }
 
 // TestWriteWaitsLong: who waits for a peer that takes nothing looks ever more
-// rarely, whatever wakes it meanwhile.
+// rarely, until there is word of room.
 func TestWriteWaitsLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &tcpConn{}

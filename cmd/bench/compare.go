@@ -54,7 +54,7 @@ func (b *bench) compare() error {
 func (b *bench) compareWay(sides []*side, name string, ask byte) error {
 	progress("%s beside ssh -D", name)
 	l := load{
-		ask: ask, streams: 1, warm: b.length(400*time.Millisecond, 200*time.Millisecond),
+		ask: ask, streams: 1, settle: true, warm: b.length(400*time.Millisecond, 200*time.Millisecond),
 		measure: b.length(1200*time.Millisecond, 500*time.Millisecond),
 	}
 	m, err := b.interleave(l, b.times(7, 2), sides...)

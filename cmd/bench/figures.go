@@ -6,7 +6,7 @@ import (
 	"sstproxy/tunnel/tunneltest"
 )
 
-// rounds is how often a measurement is taken; the table has the medians.
+// rounds is how often a measurement is taken; the table has the medians, and means for losses.
 func (b *bench) rounds(full int) int { return b.times(full, 1) }
 
 // times is how many there are of something.

@@ -10,7 +10,7 @@ import (
 
 // host does what a responder does, on TCP of the kernel: it gives back the first
 // octet that comes, and closes a connection when the client does. One thread sees
-// to all of them, as long as the process lives.
+// to all of them. It returns an error alone.
 func host(l *net.TCPListener) error {
 	f, err := l.File() // has a descriptor of its own, which closing l leaves open
 	if err != nil {
@@ -45,7 +45,7 @@ func host(l *net.TCPListener) error {
 	}
 }
 
-// echoes gives back what has come. It tells whether more may.
+// echoes gives back the first octet of what has come. It tells whether more may.
 func echoes(fd int) bool {
 	var b [16]byte
 	n, err := unix.Read(fd, b[:])

@@ -9,7 +9,7 @@
 //
 // takes the figures named, or all but compare, which needs OpenSSH. What a
 // connection costs is beside a plain SOCKS5 proxy without a tunnel. BENCH=quick
-// in the environment takes all of them within a minute, from single and short
+// in the environment takes all of them within a minute, from few and short
 // measurements.
 //
 // Absolute figures mean nothing beyond the run; compare the ratios.

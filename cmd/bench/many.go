@@ -134,13 +134,13 @@ func (b *bench) rate() error {
 		}
 	}
 	plain, tunnel, whole := m[0], m[1], m[2]
-	b.out.comparePlain("connections through SOCKS5, 64 at a time", "conns_per_second", "per second", median(plain.rates), median(tunnel.rates), ">= 5000")
+	b.out.comparePlain("connections through SOCKS5, 64 at a time, a light far end", "conns_per_second", "per second", median(plain.rates), median(tunnel.rates), ">= 5000")
 	for i, f := range []struct{ name, key string }{
 		{"client", "conn_cpu_us"}, {"server", "conn_cpu_server_us"}, {"load generator", "conn_cpu_load_us"},
 	} {
 		b.out.comparePlain("  CPU of the "+f.name, f.key, "us each", median(plain.costs[i]), median(tunnel.costs[i]), "")
 	}
-	b.out.comparePlain("  with a whole stack at the far end", "conns_per_second_whole", "per second", median(plain.rates), median(whole.rates), "")
+	b.out.comparePlain("  a whole TCP/IP stack at the far end", "conns_per_second_whole", "per second", median(plain.rates), median(whole.rates), "")
 	return nil
 }
 

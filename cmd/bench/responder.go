@@ -10,7 +10,7 @@ import (
 
 // responder is a network with a service on each address and port of IPv4: it
 // gives back the first octet of what a segment brings, and closes when the client
-// does, without a word more. It sends the segments that a system would whose service answers at once,
+// does, sending nothing else. It sends the segments that a system would whose service answers at once,
 // and keeps nothing of a connection, because all of them follow from the segment
 // at hand. What gets lost, which is nothing here, the client sends again.
 type responder struct {

@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -45,11 +44,7 @@ type farEnd struct {
 // inside its network, and the same service behind bare TLS. It ends when it is
 // interrupted.
 func runServer() error {
-	// It stands for another machine: what it wastes of this one's processors by
-	// waking one after the other is missing on either side.
-	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(min(max(runtime.GOMAXPROCS(0)/2, 1), 4))
-	}
+	halfProcessors()
 	gateway := netip.MustParseAddr("10.66.0.1")
 	authority, err := tunneltest.NewAuthority()
 	if err != nil {
@@ -168,8 +163,8 @@ var origins sync.Map
 
 // watchedListener accepts connections that tell their stack when they stand
 // still. The stack stands for an origin behind a VPN server, and those are of
-// systems that undo a timeout which turns out to have been spurious (RFC 5682);
-// gVisor's TCP does not, so its clock is stopped instead.
+// systems that notice that a timeout was spurious (RFC 5682) and undo it; gVisor's
+// TCP does not, so its clock is stopped instead.
 type watchedListener struct{ net.Listener }
 
 func (l watchedListener) Accept() (net.Conn, error) {

@@ -76,8 +76,8 @@ func (b *bench) round(sides []*side, results [][]result, load func(int) load) er
 // stalls: the outer link stands still now and then. The sides are raw, the
 // program, and its parts with an ordinary clock. Stalls of the way back alone
 // leave raw as it is; an upload can't go on for longer than a window without
-// acknowledgements, and has hardly more than two thirds of the time. They are taken
-// by themselves, so that the processors keep pace with the others.
+// acknowledgements, and has hardly more than two thirds of the time. In a full run
+// they are taken by themselves, so that the processors keep pace with the others.
 func (b *bench) stalls() error {
 	long := tunneltest.Stall{Every: 3 * time.Second, For: time.Second}
 	short := tunneltest.Stall{Every: 2 * time.Second, For: 200 * time.Millisecond}
@@ -137,8 +137,8 @@ func (b *bench) loss() error {
 	trials := []trial{
 		{name: "upload, 0.05 % lost beyond the server", key: "loss_005", loss: lossLow, ask: askUpload, goal: ">= 1"},
 		{name: "upload, 0.5 % lost beyond the server", key: "loss_05", loss: lossHigh, ask: askUpload, goal: ">= 1"},
-		{name: "download, 0.05 % lost beyond the server", key: "loss_005_down", loss: lossLow, ask: askDownload},
-		{name: "download, 0.5 % lost beyond the server", key: "loss_05_down", loss: lossHigh, ask: askDownload},
+		{name: "download, 0.05 % lost beyond the server", key: "loss_005_down", loss: lossLow, ask: askDownload, goal: ">= 1"},
+		{name: "download, 0.5 % lost beyond the server", key: "loss_05_down", loss: lossHigh, ask: askDownload, goal: ">= 1"},
 	}
 	progress("loss")
 	l := load{streams: 1, warm: time.Second, measure: b.length(12*time.Second, 6*time.Second)}

@@ -20,6 +20,7 @@ import (
 // stands still, so its clock never stops. What remains is gVisor's CUBIC and
 // RACK as they are.
 func runStock(target string, ca []byte, account string) error {
+	halfProcessors()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	stack, err := netstack.New(netstack.Config{Headroom: tunnel.Headroom, PutHeader: tunnel.PutHeader})
