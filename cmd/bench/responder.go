@@ -10,9 +10,10 @@ import (
 
 // responder is a network with a service on each address and port of IPv4: it
 // gives back the first octet of what a segment brings, and closes when the client
-// does, sending nothing else. It sends the segments that a system would whose service answers at once,
-// and keeps nothing of a connection, because all of them follow from the segment
-// at hand. What gets lost, which is nothing here, the client sends again.
+// does, sending nothing else. Its segments are those of a system whose service
+// answers at once. It keeps nothing of a connection, because all of them follow
+// from the segment at hand. What gets lost, which is nothing here, the client sends
+// again.
 type responder struct {
 	ready chan struct{}
 
