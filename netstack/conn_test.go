@@ -17,6 +17,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"gvisor.dev/gvisor/pkg/waiter"
 )
 
 func random(n int) []byte {
@@ -216,16 +218,13 @@ func TestWriteDeadline(t *testing.T) {
 func TestWriteTakesRoom(t *testing.T) {
 	t.Parallel()
 	w := newWires(t)
-	w.b.growth.left.Store(0) // its window does not grow
-	const rounds = 3
-	read, hold := make(chan int64, rounds), make(chan struct{})
+	w.b.growth.left.Store(0) // the window does not grow
+	accepted, hold := make(chan *tcpConn, 1), make(chan struct{})
 	c := w.dial(t, "tcp", w.serve(t, "tcp", ":0", func(c net.Conn) {
-		for range rounds {
-			io.CopyN(io.Discard, c, <-read)
-		}
+		accepted <- c.(*tcpConn)
 		<-hold
 	})).(*tcpConn)
-	t.Cleanup(func() { close(read); close(hold) })
+	t.Cleanup(func() { close(hold) })
 	c.ep.SocketOptions().SetSendBufferSize(1<<20, true) // nor does this
 	var written atomic.Int64
 	go func() { // ends with the connection
@@ -235,14 +234,17 @@ func TestWriteTakesRoom(t *testing.T) {
 			}
 		}
 	}()
-	for range rounds {
-		before := int64(-1)
-		for n := written.Load(); n == 0 || n != before; n = written.Load() {
-			before = n
-			time.Sleep(200 * time.Millisecond)
+	peer := <-accepted
+	window := int(peer.ep.SocketOptions().GetReceiveBufferSize() / 2)
+	for range 3 {
+		waitFor(t, "both sides to be full", func() bool {
+			return held(t, peer) > window*8/10 && c.ep.Readiness(waiter.WritableEvents) == 0
+		})
+		before := written.Load()
+		if _, err := io.CopyN(io.Discard, peer, 300<<10); err != nil {
+			t.Fatal(err)
 		}
-		read <- 300 << 10
-		waitFor(t, "more to be written", func() bool { return written.Load() > before })
+		waitFor(t, "more to be written", func() bool { return written.Load() > before+1 })
 	}
 	c.Close()
 }
